@@ -1,0 +1,1 @@
+from externref._core cimport VMExternRef

@@ -1,0 +1,42 @@
+"""externref: references that carry Python objects through compiled code and back.
+
+    >>> from externref import VMExternRef
+    >>> ref = VMExternRef(open("some/file"))
+    >>> ptr = ref.into_raw()                    # an int; compiled code owns it now
+    >>> VMExternRef.from_raw(ptr).value         # and back: the same file
+
+Compiled code copies and drops a reference by changing one integer at a fixed offset
+(`externref.h`, `externref.abi`), on any thread, without the GIL.
+"""
+
+from pathlib import Path
+
+from externref._core import (
+    InvalidRawPointerError,
+    MovedError,
+    Stats,
+    VMExternRef,
+    drain,
+    option_from_raw,
+    option_into_raw,
+    stats,
+)
+
+__all__ = [
+    "InvalidRawPointerError",
+    "MovedError",
+    "Stats",
+    "VMExternRef",
+    "drain",
+    "get_include",
+    "option_from_raw",
+    "option_into_raw",
+    "stats",
+]
+
+__version__ = "0.1.0"
+
+
+def get_include() -> str:
+    """The folder that holds externref.h, for a C compiler's -I."""
+    return str(Path(__file__).parent / "include")

@@ -1,0 +1,37 @@
+# The C view of externref._core: `from externref cimport VMExternRef`.
+# Build with externref.get_include() among the include folders.
+
+from libc.stdint cimport uint32_t
+
+
+cdef extern from "externref.h" nogil:
+    int EXTERNREF_ABI_VERSION
+
+    ctypedef struct VMExternVTable:
+        void (*drop_in_place)(void *value) noexcept
+        size_t size
+        size_t align
+        const char *type_name
+        void (*drop_slow)(void *raw) noexcept
+
+    ctypedef struct VMExternData:
+        size_t ref_count
+        void *value_ptr
+        const VMExternVTable *vtable
+        uint32_t handles
+        uint32_t borrows
+        uint32_t exposed
+        uint32_t registered
+
+    void EXTERNREF_INCREMENT(size_t *count) noexcept
+    size_t EXTERNREF_DECREMENT(size_t *count) noexcept
+    size_t EXTERNREF_ACQUIRE(size_t *count) noexcept
+    void *externref_clone(void *raw) noexcept
+    void externref_drop(void *raw) noexcept
+    size_t externref_strong_count(const void *raw) noexcept
+    void *externref_value(const void *raw) noexcept
+
+
+cdef class VMExternRef:
+    cdef void *_data            # the footer (VMExternData *); NULL once spent
+    cdef object __weakref__

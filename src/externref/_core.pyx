@@ -1,0 +1,994 @@
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: embedsignature=True, embedsignature.format=clinic
+"""VMExternRef: a reference-counted box for Python objects in compiled code.
+
+A ``VMExternRef`` is one machine word that owns an object for code that cannot know what
+the object is: WebAssembly turned into machine code, a JIT, plain C. Such code copies and
+drops it by changing one integer, on any thread, without the GIL. It is morally Rust's
+``Rc``, except that the count must not be opaque: compiled code changes it too.
+
+Memory layout
+-------------
+A wrapper's one field is the address of a footer, preceded by the payload, in one
+allocation (``externref.h`` is the authority)::
+
+    lowest address                                                     highest
+    +----------------------------+-----------+-----------+--------+-----------+
+    | payload (size, align of T) | ref_count | value_ptr | vtable | host word |
+    | 8 bytes for a PyObject *   | 8 bytes   | 8         | 8      | 8         |
+    +----------------------------+-----------+-----------+--------+-----------+
+    ^                            ^ raw pointer
+    '----------- value_ptr ------'
+
+Ownership
+---------
+``ref_count`` counts every owner, ``handles`` (in the host word) the live wrappers. Each
+wrapper holds one count and one Python reference on the payload; raw owners together hold
+one Python reference, and only while there is no wrapper::
+
+    Python references held through the block == max(handles, 1)
+    raw owners                               == ref_count - handles
+
+    call                                  ref_count  handles  Python references
+    VMExternRef(x), new, new_with         1          1        +1
+    clone, copy, borrow's scope           +1         +1       +1
+    wrapper dropped, others live          -1         -1       -1
+    last wrapper dropped, raw owners live -1         0        kept, now theirs
+    last owner dropped                    0, freed   0        -1
+    into_raw                              same       -1       -1, or kept if the last wrapper
+    from_raw                              same       +1       +1, or taken over if the first
+    clone_from_raw                        +1         +1       as from_raw
+    compiled clone, compiled drop         +1, -1     same     none
+    compiled drop to zero                 0          0        -1, when drained
+
+Counting
+--------
+Compiled code may change ``ref_count`` at any time while it owns a count or was lent the
+pointer, so the host changes it atomically then. Where it can do neither (``is_private``),
+the GIL alone guards the count and no locked instruction is needed.
+
+Threads and the GIL
+-------------------
+Everything here needs the GIL, except what compiled code may call: the clone and drop of
+``externref.h`` and the slow path they reach. A last drop by compiled code only links the
+block into a list (``_pending.h``); the drain frees it under the GIL: from a pending call
+on the main thread, at the package's next operation, by ``drain()``, or at exit.
+
+Cycles
+------
+A wrapper visits its payload for the cycle collector only while the block is private:
+a raw owner, or a pointer lent, keeps the payload alive for reasons the collector cannot
+see. With n wrappers and nobody else there are n references to the payload, each visited
+once, so the collector's sum comes out right.
+"""
+
+cimport cython
+from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from libc.stdint cimport SIZE_MAX, UINT32_MAX, uintptr_t
+from libc.string cimport memset
+
+import atexit
+from collections import namedtuple
+from types import GenericAlias
+
+cdef extern from "Python.h":
+    # Cython's own declarations take objects, whose counts these slots must not touch.
+    ctypedef void (*destructor)(PyObject *) noexcept
+    ctypedef int (*visitproc)(PyObject *, void *) noexcept
+    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
+    Py_ssize_t Py_REFCNT(PyObject *) noexcept
+    void Py_INCREF(PyObject *) noexcept
+    void Py_DECREF(PyObject *) noexcept
+    void Py_XDECREF(PyObject *) noexcept
+    PyTypeObject *Py_TYPE(PyObject *) noexcept
+    bint PyType_IS_GC(PyTypeObject *) noexcept
+    void PyType_Modified(PyTypeObject *) noexcept
+    Py_ssize_t PyVectorcall_NARGS(size_t) noexcept
+    object PyObject_Init(PyObject *, PyTypeObject *)
+    object PyObject_GC_New "_PyObject_GC_New" (PyTypeObject *)
+    void PyObject_GC_Del(void *) noexcept
+    void PyObject_GC_Track(PyObject *) noexcept
+    void PyObject_GC_UnTrack(PyObject *) noexcept
+    void PyObject_ClearWeakRefs(PyObject *) noexcept
+    PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *) noexcept
+    unsigned long Py_TPFLAGS_HAVE_GC
+
+cdef extern from "Python.h":
+    # Cython's own PyTypeObject declares only some slots.
+    ctypedef struct TypeSlots "PyTypeObject":
+        const char *tp_name
+        unsigned long tp_flags
+        object (*tp_alloc)(PyTypeObject *, Py_ssize_t)
+        destructor tp_dealloc
+        traverseproc tp_traverse
+        inquiry tp_clear
+        void (*tp_free)(void *) noexcept
+
+cdef extern from *:
+    """
+    /* Runs `body(op)` as CPython's containers do: nested deeper than a bound, `op` is put
+     * aside and comes back through `dealloc` once the stack has unwound. */
+    static void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
+    {
+        Py_TRASHCAN_BEGIN(op, dealloc)
+        body(op);
+        Py_TRASHCAN_END
+    }
+    """
+    void call_in_trashcan(PyObject *, destructor, destructor) noexcept
+
+cdef extern from "externref.h" nogil:
+    const size_t EXTERNREF_REF_COUNT_OFFSET
+    const size_t EXTERNREF_VALUE_PTR_OFFSET
+    const size_t EXTERNREF_VTABLE_OFFSET
+    const size_t EXTERNREF_DROP_SLOW_OFFSET
+    size_t externref_footer_offset(size_t size) noexcept
+
+cdef extern from "_memory.h" nogil:
+    const int EXTERNREF_FREE_LIST_LIMIT
+    void *externref_aligned_alloc(size_t align, size_t size) noexcept
+    void externref_aligned_free(void *block) noexcept
+
+cdef extern from "_atomics.h" nogil:
+    bint atomic_count_replace(size_t *target, size_t expected, size_t value) noexcept
+    void atomic_count_store(size_t *target, size_t value) noexcept
+
+cdef extern from "_registry.h":
+    bint registry_contains(uintptr_t address) noexcept
+    int registry_add(uintptr_t address) noexcept
+    void registry_remove(uintptr_t address) noexcept
+
+cdef extern from "_pending.h":
+    ctypedef struct PendingState:
+        int (*drain)(void *) noexcept
+    PendingState pending
+    void pending_push(void *raw) noexcept nogil
+    bint pending_any() noexcept
+    VMExternData *pending_pop() noexcept
+    size_t pending_count() noexcept
+    void pending_close() noexcept
+
+cdef extern from *:
+    """
+    #define MAX_COUNT ((size_t)PTRDIFF_MAX)
+    #define MAX_BORROWS ((1u << 30) - 1)
+    """
+    const size_t MAX_COUNT          # owners of a block, and bytes in one
+    const unsigned MAX_BORROWS      # that the footer's field can count
+
+class MovedError(ReferenceError):
+    """A VMExternRef was used after into_raw() moved it out or drop() gave it up."""
+
+    __module__ = "externref"
+
+
+class InvalidRawPointerError(ValueError):
+    """An integer given as a raw pointer is not one that may be used so now."""
+
+    __module__ = "externref"
+
+
+Stats = namedtuple("Stats", "live_blocks handles exposed pending_drops", module="externref")
+Stats.__doc__ = """What the package holds right now; four counts.
+
+live_blocks: blocks allocated and not yet freed, pending drops among them.
+handles: VMExternRef objects that own a count.
+exposed: live blocks that are lent (as_raw, an open borrow), whose cycles are not collected.
+pending_drops: blocks dropped by compiled code that await their free.
+"""
+
+# The counts of Stats; guarded by the GIL.
+cdef Py_ssize_t live_blocks = 0
+cdef Py_ssize_t live_handles = 0
+cdef Py_ssize_t live_exposed = 0
+
+
+# --- Layout -------------------------------------------------------------------------
+
+Layout = namedtuple("Layout", "size align footer_offset", module="externref.abi")
+Layout.__doc__ = """Where things are in a block, in bytes.
+
+size: of the whole block, a multiple of align.
+align: of the block.
+footer_offset: from the start of the block to the raw pointer.
+"""
+
+
+def layout_for(size_t size, size_t align):
+    """Layout of a block whose payload has this size and alignment, in bytes.
+
+    Raises ValueError if align is not a power of two, OverflowError if an argument is
+    negative or the sizes do not fit in a word.
+
+    Source: VMExternData::layout_for.
+    """
+    cdef size_t footer_offset, total
+    if align == 0 or align & (align - 1):
+        raise ValueError(f"align must be a power of two, not {align}")
+    if align < sizeof(void *):
+        align = sizeof(void *)
+    # C's limit on an object's size is PTRDIFF_MAX; below it no sum here can wrap.
+    if align > MAX_COUNT or size > MAX_COUNT - sizeof(VMExternData) - sizeof(void *):
+        raise OverflowError(f"a payload of {size} bytes aligned to {align} does not fit in memory")
+    footer_offset = externref_footer_offset(size)
+    # aligned_alloc wants a multiple of the alignment.
+    total = (footer_offset + sizeof(VMExternData) + align - 1) & ~(align - 1)
+    if total > MAX_COUNT:
+        raise OverflowError(f"a payload of {size} bytes aligned to {align} does not fit in memory")
+    return Layout(total, align, footer_offset)
+
+
+# --- Blocks -------------------------------------------------------------------------
+
+# A block for a Python payload: the PyObject * and then the footer, so 40 bytes. With
+# glibc that is a 48-byte chunk, where alignment 16 would round it up to a 64-byte one.
+cdef struct PythonBlock:
+    PyObject *payload
+    VMExternData footer
+
+cdef VMExternVTable python_vtable
+python_vtable.drop_in_place = NULL    # free_block does it, after the block is gone
+python_vtable.size = sizeof(PyObject *)
+python_vtable.align = sizeof(PyObject *)
+python_vtable.type_name = "object"
+python_vtable.drop_slow = pending_push
+
+# Dead blocks for the next payload, linked through value_ptr.
+cdef VMExternData *free_blocks = NULL
+cdef int free_block_count = 0
+
+
+cdef inline PyObject *payload_of(VMExternData *data) noexcept:
+    """The Python payload, borrowed; NULL for a native one."""
+    # SAFETY: a block with this vtable is a PythonBlock, so the payload is right before
+    # the footer; reading it there saves a load of value_ptr.
+    if data.vtable == &python_vtable:
+        return (<PyObject **>data)[-1]
+    return NULL
+
+
+cdef inline bint is_lent(VMExternData *data) noexcept nogil:
+    """Whether compiled code may hold the pointer without owning a count."""
+    return data.exposed or data.borrows != 0
+
+
+cdef inline bint is_private(VMExternData *data) noexcept nogil:
+    """Whether only wrappers own the block and no pointer to it is lent.
+
+    Then no compiled code may touch the count, and the GIL alone guards it.
+    """
+    return EXTERNREF_ACQUIRE(&data.ref_count) == data.handles and not is_lent(data)
+
+
+cdef inline VMExternData *new_block(object value) except NULL:
+    """A block that owns `value`, with one count and one handle."""
+    global free_blocks, free_block_count, live_blocks, live_handles
+    cdef VMExternData *data = free_blocks
+    cdef PythonBlock *block
+    if data != NULL:
+        free_blocks = <VMExternData *>data.value_ptr
+        free_block_count -= 1
+        # SAFETY: only blocks of Python payloads are put on the list.
+        block = <PythonBlock *>(<char *>data - sizeof(PyObject *))
+    else:
+        block = <PythonBlock *>externref_aligned_alloc(sizeof(void *), sizeof(PythonBlock))
+        if block == NULL:
+            raise MemoryError("no memory for a reference's block")
+        data = &block.footer
+    Py_INCREF(<PyObject *>value)
+    block.payload = <PyObject *>value
+    data.ref_count = 1
+    data.value_ptr = block
+    data.vtable = &python_vtable
+    data.handles = 1
+    data.borrows = 0
+    data.exposed = 0
+    data.registered = 0
+    live_blocks += 1
+    live_handles += 1
+    return data
+
+
+cdef PyObject *free_block(VMExternData *data) noexcept:
+    """Frees a block without owners; the caller then drops the Python reference it returns.
+
+    That order, the block first and the payload after it, keeps code that the payload's
+    __del__ runs from meeting a half-dead block. A native payload is dropped in place
+    first: it lives in the block. Its drop is C code that knows no block but its own.
+    """
+    global free_blocks, free_block_count, live_blocks, live_exposed
+    cdef PyObject *payload = payload_of(data)
+    live_blocks -= 1
+    if data.registered:
+        registry_remove(<uintptr_t>data)
+    live_exposed -= is_lent(data)
+    if payload == NULL:
+        if data.vtable.drop_in_place != NULL:
+            data.vtable.drop_in_place(data.value_ptr)
+    elif free_block_count < EXTERNREF_FREE_LIST_LIMIT:
+        data.value_ptr = free_blocks
+        free_blocks = data
+        free_block_count += 1
+        return payload
+    # SAFETY: value_ptr is the start of the allocation, and nobody owns it any more.
+    externref_aligned_free(data.value_ptr)
+    return payload
+
+
+# --- Counts -------------------------------------------------------------------------
+
+cdef inline int check_room(VMExternData *data) except -1:
+    """Refuses another wrapper that could run a counter over."""
+    if EXTERNREF_ACQUIRE(&data.ref_count) > MAX_COUNT or data.handles == UINT32_MAX:
+        raise OverflowError("this allocation has as many owners as can be counted")
+    return 0
+
+
+cdef inline void add_handle(VMExternData *data) noexcept:
+    """Accounts for one more wrapper, whose count is made by the caller."""
+    global live_handles
+    cdef PyObject *payload
+    data.handles += 1
+    live_handles += 1
+    if data.handles > 1:    # else the raw owners' reference on the payload is taken over
+        payload = payload_of(data)
+        if payload != NULL:
+            Py_INCREF(payload)
+
+
+cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
+    """Takes away a wrapper's handle and count; frees the block if they were the last.
+
+    The caller, having forgotten `data`, drops the Python reference this returns, if any.
+    """
+    global live_handles
+    cdef PyObject *payload = payload_of(data)
+    live_handles -= 1
+    if is_private(data):
+        data.handles -= 1
+        if data.handles == 0:
+            return free_block(data)
+        # A plain store in place of a locked subtraction: see is_private.
+        atomic_count_store(&data.ref_count, data.handles)
+        return payload
+    data.handles -= 1
+    if EXTERNREF_DECREMENT(&data.ref_count) == 1:
+        EXTERNREF_ACQUIRE(&data.ref_count)
+        return free_block(data)
+    return payload if data.handles else NULL    # the raw owners keep the last one
+
+
+cdef int run_drain() noexcept:
+    """Frees the blocks that compiled code dropped; how many. Runs arbitrary code."""
+    cdef VMExternData *data
+    cdef int count = 0
+    while True:
+        data = pending_pop()
+        if data == NULL:
+            return count
+        count += 1
+        Py_XDECREF(free_block(data))
+
+
+cdef int drain_from_pending_call(void *unused) noexcept:
+    run_drain()
+    return 0
+
+
+pending.drain = drain_from_pending_call
+
+
+# --- Wrappers -----------------------------------------------------------------------
+
+# Dead wrappers for the next reference, linked through _data.
+cdef PyObject *free_wrappers = NULL
+cdef int free_wrapper_count = 0
+
+
+cdef inline void **data_slot(PyObject *self) noexcept:
+    """&self._data of an object whose reference count must not be touched: it may be 0."""
+    return &(<VMExternRef>self)._data
+
+
+cdef VMExternRef new_wrapper():
+    """A spent wrapper, not yet tracked by the collector.
+
+    May run arbitrary code, because allocation can collect garbage: a caller looks at a
+    block's counts only after it.
+    """
+    global free_wrappers, free_wrapper_count
+    cdef PyTypeObject *cls = <PyTypeObject *>VMExternRef
+    cdef PyObject *self = free_wrappers
+    cdef object fresh
+    if self != NULL:
+        free_wrappers = <PyObject *>data_slot(self)[0]
+        free_wrapper_count -= 1
+        data_slot(self)[0] = NULL
+        return <VMExternRef>PyObject_Init(self, cls)
+    fresh = PyObject_GC_New(cls)
+    memset(<char *>(<PyObject *>fresh) + sizeof(PyObject), 0, cls.tp_basicsize - sizeof(PyObject))
+    return <VMExternRef>fresh
+
+
+cdef object wrapper_alloc(PyTypeObject *cls, Py_ssize_t nitems):
+    return new_wrapper()    # tp_alloc; the class is final
+
+
+cdef inline void own(VMExternRef self, VMExternData *data) noexcept:
+    """Gives a spent wrapper the handle and count already made for it in `data`."""
+    cdef PyObject *payload = payload_of(data)
+    self._data = data
+    # A payload that the collector cannot look into is in no cycle that it could find.
+    if payload != NULL and PyType_IS_GC(Py_TYPE(payload)):
+        PyObject_GC_Track(<PyObject *>self)
+
+
+cdef void wrapper_dealloc(PyObject *self) noexcept:
+    cdef VMExternData *data
+    cdef PyObject *payload
+    PyObject_GC_UnTrack(self)
+    # A payload that dies with us may be a reference that boxes another, a million deep.
+    data = <VMExternData *>data_slot(self)[0]
+    payload = NULL if data == NULL else payload_of(data)
+    if payload != NULL and Py_REFCNT(payload) == 1:
+        call_in_trashcan(self, wrapper_dealloc, wrapper_free)
+    else:
+        wrapper_free(self)
+
+
+cdef void wrapper_free(PyObject *self) noexcept:
+    global free_wrappers, free_wrapper_count
+    cdef VMExternData *data
+    cdef PyObject *payload = NULL
+    if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
+        PyObject_ClearWeakRefs(self)
+    data = <VMExternData *>data_slot(self)[0]
+    if data != NULL:
+        payload = drop_handle(data)
+    if free_wrapper_count < EXTERNREF_FREE_LIST_LIMIT:
+        data_slot(self)[0] = free_wrappers
+        free_wrappers = self
+        free_wrapper_count += 1
+    else:
+        PyObject_GC_Del(self)
+    Py_XDECREF(payload)
+
+
+cdef int wrapper_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
+    cdef VMExternData *data = <VMExternData *>data_slot(self)[0]
+    cdef PyObject *payload
+    if data == NULL or not is_private(data):
+        return 0
+    payload = payload_of(data)
+    return visit(payload, arg) if payload != NULL else 0
+
+
+cdef int wrapper_clear(PyObject *self) noexcept:
+    cdef VMExternData *data = <VMExternData *>data_slot(self)[0]
+    if data != NULL:
+        data_slot(self)[0] = NULL
+        Py_XDECREF(drop_handle(data))
+    return 0
+
+
+cdef inline VMExternData *data_of(VMExternRef self) except NULL:
+    if self._data == NULL:
+        raise MovedError("this VMExternRef was moved out by into_raw() or given up by drop(); "
+                         "clone() before the move to keep an owner")
+    return <VMExternData *>self._data
+
+
+cdef inline PyObject *python_payload_of(VMExternRef self) except NULL:
+    cdef VMExternData *data = data_of(self)
+    cdef PyObject *payload = payload_of(data)
+    if payload == NULL:
+        raise TypeError(f"the payload is a native {data.vtable.type_name.decode()!r}, "
+                        "which Python cannot look into")
+    return payload
+
+
+cdef inline void drain_if_any() noexcept:
+    if pending_any():
+        run_drain()
+
+
+cdef VMExternRef new_ref(object value):
+    cdef VMExternRef self
+    drain_if_any()
+    self = new_wrapper()
+    own(self, new_block(value))
+    return self
+
+
+cdef VMExternRef clone_ref(VMExternRef self):
+    cdef VMExternRef other
+    cdef VMExternData *data
+    drain_if_any()
+    other = new_wrapper()
+    data = data_of(self)
+    check_room(data)
+    if is_private(data):
+        # A plain store in place of a locked addition: see is_private.
+        atomic_count_store(&data.ref_count, <size_t>data.handles + 1)
+    else:
+        EXTERNREF_INCREMENT(&data.ref_count)
+    add_handle(data)
+    own(other, data)
+    return other
+
+
+cdef int register(VMExternData *data) except -1:
+    """Makes the address one that from_raw() and clone_from_raw() accept."""
+    if not data.registered:
+        if registry_add(<uintptr_t>data) != 0:
+            raise MemoryError("no memory to hand out a raw pointer")
+        data.registered = 1
+    return 0
+
+
+cdef uintptr_t lend(VMExternRef self) except 0:
+    """The raw pointer, lent for as long as the block lives: it stays exposed."""
+    global live_exposed
+    cdef VMExternData *data = data_of(self)
+    register(data)
+    live_exposed += not is_lent(data)
+    data.exposed = 1
+    return <uintptr_t>data
+
+
+cdef VMExternData *registered_block(object ptr) except NULL:
+    """The block at an address that was handed out; InvalidRawPointerError for any other."""
+    cdef uintptr_t address
+    if not isinstance(ptr, int):
+        ptr = PyNumber_Index(ptr)
+    try:
+        address = ptr
+    except OverflowError:
+        raise InvalidRawPointerError(f"{ptr} is no address: it does not fit in a word") from None
+    if address == 0:
+        raise InvalidRawPointerError(
+            "the null pointer is no reference; option_from_raw() maps it to None")
+    if address % sizeof(void *) != 0:
+        raise InvalidRawPointerError(f"{address:#x} is misaligned: no reference has this address")
+    if not registry_contains(address):
+        raise InvalidRawPointerError(
+            f"{address:#x} was never handed out by into_raw(), as_raw() or borrow(), "
+            "or its allocation has been freed")
+    return <VMExternData *>address
+
+
+cdef VMExternRef take_raw(object ptr):
+    cdef VMExternRef self
+    cdef VMExternData *data
+    drain_if_any()
+    self = new_wrapper()
+    data = registered_block(ptr)
+    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles:
+        raise InvalidRawPointerError(
+            f"{<uintptr_t>data:#x} has no owner to take over: it was taken back already, "
+            "dropped, or only lent; clone_from_raw() adds an owner")
+    check_room(data)
+    add_handle(data)
+    own(self, data)
+    return self
+
+
+cdef VMExternRef clone_raw(object ptr):
+    cdef VMExternRef self
+    cdef VMExternData *data
+    cdef size_t count
+    drain_if_any()
+    self = new_wrapper()
+    data = registered_block(ptr)
+    check_room(data)
+    while True:     # unlike compiled code, whoever calls may own nothing: never from zero
+        count = EXTERNREF_ACQUIRE(&data.ref_count)
+        if count == 0:
+            raise InvalidRawPointerError(
+                f"{<uintptr_t>data:#x} has no owner left: compiled code dropped the last one")
+        if atomic_count_replace(&data.ref_count, count, count + 1):
+            break
+    add_handle(data)
+    own(self, data)
+    return self
+
+
+cdef uintptr_t give_raw(VMExternRef self) except 0:
+    global live_handles
+    cdef VMExternData *data
+    drain_if_any()
+    data = data_of(self)
+    register(data)
+    self._data = NULL
+    live_handles -= 1
+    data.handles -= 1
+    if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
+        Py_DECREF(payload_of(data))                 # never the last: the others hold it
+    return <uintptr_t>data
+
+
+@cython.no_gc_clear     # close() needs the owner to the end
+@cython.final
+cdef class Borrow:
+    """The with block of VMExternRef.borrow().
+
+    It owns a count while it is open, so that nothing that happens to the wrapper
+    meanwhile can leave the pointer dangling.
+    """
+    cdef VMExternRef ref        # the wrapper to lend from
+    cdef VMExternRef owner      # its clone; None unless open
+
+    def __cinit__(self, VMExternRef ref not None, /):
+        self.ref = ref
+
+    def __enter__(self):
+        global live_exposed
+        cdef VMExternRef owner
+        cdef VMExternData *data
+        if self.owner is not None:
+            raise RuntimeError("this borrow is open already; each with block takes a borrow() of its own")
+        owner = clone_ref(self.ref)
+        data = data_of(owner)
+        register(data)
+        if data.borrows == MAX_BORROWS:
+            raise OverflowError("this allocation has as many borrows open as can be counted")
+        live_exposed += not is_lent(data)
+        data.borrows += 1
+        self.owner = owner
+        return <uintptr_t>data
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __dealloc__(self):
+        self.close()
+
+    cdef void close(self) noexcept:
+        global live_exposed
+        cdef VMExternRef owner = self.owner
+        cdef VMExternData *data
+        if owner is None:
+            return
+        self.owner = None
+        data = <VMExternData *>owner._data
+        if data != NULL:    # else somebody fished the clone out of the collector and spent it
+            data.borrows -= 1
+            live_exposed -= not is_lent(data)
+
+
+cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
+    if op == Py_LT:
+        return left < right
+    if op == Py_LE:
+        return left <= right
+    if op == Py_GT:
+        return left > right
+    return left >= right
+
+
+cdef object c_void_p = None     # ctypes.c_void_p, once it is needed
+
+
+cdef object as_parameter(VMExternRef self):
+    # A bare int would travel as a C int where a function has no argtypes.
+    global c_void_p
+    if c_void_p is None:
+        from ctypes import c_void_p as imported
+        c_void_p = imported
+    return c_void_p(lend(self))
+
+
+@cython.final
+cdef class VMExternRef:
+    """VMExternRef(value, /)\n--\n
+    A reference-counted box, one machine word wide, that carries `value` through compiled
+    code.
+
+    The box and its clones own the value together; compiled code owns it too, through raw
+    pointers. The value is released once, after its last owner has gone. Equality, hash
+    and order are of the allocation, never of the value. A wrapper whose count was moved
+    out by into_raw() or given up by drop() is *spent*: it equals only itself, and all
+    but `moved`, `drop` and `repr` raise MovedError.
+
+    value: any object; the box takes one reference on it.
+    Raises MemoryError if there is no memory for the box; nothing is kept then.
+    Threads: as every method here, for the holder of the GIL.
+
+    Source: VMExternRef of wasmtime's crates/runtime/src/externref.rs.
+    """
+
+    def __cinit__(self, value, /):
+        # tp_alloc (below) has allocated self, and may have run code before that: nothing
+        # runs between new_block and own.
+        drain_if_any()
+        own(self, new_block(value))
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    @staticmethod
+    def new(value, /):
+        """Wrap the value: the same as VMExternRef(value).
+
+        Source: VMExternRef::new.
+        """
+        return new_ref(value)
+
+    @staticmethod
+    def new_with(make_value, /):
+        """Wrap what make_value() returns.
+
+        If make_value raises, its exception comes out and nothing was allocated.
+
+        Source: VMExternRef::new_with.
+        """
+        return new_ref(make_value())
+
+    # -- The payload: borrowed, no count changes
+
+    @property
+    def value(self):
+        """The value in the box; a new Python reference to it.
+
+        Raises MovedError if spent, TypeError if the payload is a native one.
+
+        Source: Deref for VMExternRef.
+        """
+        return <object>python_payload_of(self)
+
+    def is_(self, cls, /):
+        """Whether the value is an instance of cls, as isinstance() has it; False for a
+        native payload.
+
+        Raises MovedError if spent, TypeError if cls is not a class, tuple or union.
+
+        Source: Any::is.
+        """
+        cdef PyObject *payload = payload_of(data_of(self))
+        if payload == NULL:
+            return False
+        value = <object>payload     # a reference: __instancecheck__ may drop the box
+        return isinstance(value, cls)
+
+    def downcast_ref(self, cls, /):
+        """The value if it is an instance of cls, else None.
+
+        Raises MovedError if spent, TypeError if cls is not a class, tuple or union.
+
+        Source: Any::downcast_ref.
+        """
+        cdef PyObject *payload = payload_of(data_of(self))
+        if payload == NULL:
+            return None
+        value = <object>payload     # a reference: __instancecheck__ may drop the box
+        return value if isinstance(value, cls) else None
+
+    # -- Owners
+
+    def clone(self):
+        """Another owner of the same allocation: strong_count rises by one.
+
+        Raises MovedError if spent, MemoryError, OverflowError if the count is at its
+        limit.
+
+        Source: Clone for VMExternRef.
+        """
+        return clone_ref(self)
+
+    def __copy__(self):
+        return clone_ref(self)
+
+    def __deepcopy__(self, memo):
+        return clone_ref(self)
+
+    @property
+    def strong_count(self):
+        """How many owners the allocation has, wrappers and raw pointers together.
+
+        Compiled code on other threads may be changing it as it is read.
+        Raises MovedError if spent.
+        """
+        return externref_strong_count(data_of(self))
+
+    def drop(self):
+        """Give up this owner now; the wrapper is spent. Nothing if it already was.
+
+        If it was the last owner, the value is released before this returns.
+
+        Source: Drop for VMExternRef.
+        """
+        drain_if_any()
+        wrapper_clear(<PyObject *>self)
+
+    def __enter__(self):
+        data_of(self)
+        return self
+
+    def __exit__(self, *exc_info):
+        self.drop()
+
+    @property
+    def moved(self):
+        """Whether the wrapper is spent: by into_raw(), or by drop()."""
+        return self._data == NULL
+
+    # -- Raw pointers
+
+    def into_raw(self):
+        """Move the reference out: its address as an int, which now owns the count.
+
+        No count changes. The wrapper is spent. Whoever gets the pointer must bring it
+        back by from_raw(), or drop it as externref.h says, or the value is never released.
+        Raises MovedError if spent, MemoryError (and then nothing was moved).
+
+        Source: VMExternRef::into_raw.
+        """
+        return give_raw(self)
+
+    @staticmethod
+    def from_raw(ptr, /):
+        """Take over the count that the raw pointer owns: the reverse of into_raw().
+
+        ptr: the address, an int, at most once for each count that was moved out or that
+            compiled code added.
+        Raises InvalidRawPointerError if ptr is null, misaligned, was never handed out, is
+        freed, or if no raw owner is left to take over; TypeError if it is no int. A stale
+        address that a newer handed-out allocation occupies cannot be told apart.
+
+        Source: VMExternRef::from_raw.
+        """
+        return take_raw(ptr)
+
+    def as_raw(self):
+        """Lend the reference: its address as an int, valid while any owner lives.
+
+        No count changes. Compiled code may clone through the pointer at any time, so the
+        collector leaves cycles through this allocation alone from now on; borrow() lends
+        without that.
+        Raises MovedError if spent, MemoryError.
+        """
+        return lend(self)
+
+    @staticmethod
+    def clone_from_raw(ptr, /):
+        """A new owner of the allocation at ptr, whose present owners keep theirs.
+
+        ptr: the address, an int.
+        Raises InvalidRawPointerError as from_raw() does, also if compiled code has just
+        dropped the last reference; OverflowError if the count is at its limit.
+        """
+        return clone_raw(ptr)
+
+    def borrow(self):
+        """Lend the raw pointer for a with block: `with ref.borrow() as ptr:`.
+
+        The block is an owner of its own: strong_count is one higher inside, and ptr stays
+        valid to its end whatever happens to the wrapper. After it, cycles through the
+        allocation are collected again.
+        Raises MovedError if spent.
+        """
+        data_of(self)
+        return Borrow.__new__(Borrow, self)
+
+    @property
+    def _as_parameter_(self):
+        """For ctypes: the lent pointer as a c_void_p; see as_raw()."""
+        return as_parameter(self)
+
+    @staticmethod
+    def from_param(value, /):
+        """For ctypes' argtypes: a VMExternRef passes its lent pointer, None passes NULL.
+
+        Raises TypeError for anything else, MovedError if spent.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, VMExternRef):
+            raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}")
+        return as_parameter(value)
+
+    # -- Identity: of the allocation
+
+    def __richcmp__(self, other, int op):
+        cdef VMExternRef ref
+        if not isinstance(other, VMExternRef):
+            return NotImplemented
+        ref = <VMExternRef>other
+        if op == Py_EQ or op == Py_NE:
+            return (self is ref or (self._data == ref._data and self._data != NULL)) == (op == Py_EQ)
+        return precedes(<uintptr_t>data_of(self), <uintptr_t>data_of(ref), op)
+
+    def __hash__(self):
+        # As CPython hashes an address: the low bits, always zero, go to the top.
+        cdef uintptr_t address = <uintptr_t>data_of(self)
+        cdef Py_hash_t result = <Py_hash_t>(address >> 4 | address << (8 * sizeof(address) - 4))
+        return result if result != -1 else -2
+
+    def __repr__(self):
+        if self._data == NULL:
+            return "<externref.VMExternRef moved>"
+        cdef VMExternData *data = <VMExternData *>self._data
+        cdef PyObject *payload = payload_of(data)
+        name = data.vtable.type_name.decode() if payload == NULL else type(<object>payload).__name__
+        return (f"<externref.VMExternRef at {<uintptr_t>data:#x} to {name!r}, "
+                f"strong_count {externref_strong_count(data)}>")
+
+    # -- Refusals
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("cannot pickle a VMExternRef: its identity is an address in this process")
+
+    def __reduce__(self):
+        return self.__reduce_ex__(0)
+
+
+cdef void prepare_type() noexcept:
+    """Makes VMExternRef a collected type with an allocation of its own.
+
+    Cython gives a class whose only field is a void * no place in the cycle collector,
+    so its slots are set here, once, before any instance exists.
+    """
+    cdef TypeSlots *cls = <TypeSlots *>VMExternRef
+    cls.tp_name = "externref.VMExternRef"
+    cls.tp_flags |= Py_TPFLAGS_HAVE_GC
+    cls.tp_alloc = wrapper_alloc
+    cls.tp_dealloc = wrapper_dealloc
+    cls.tp_traverse = wrapper_traverse
+    cls.tp_clear = wrapper_clear
+    cls.tp_free = PyObject_GC_Del
+    PyType_Modified(<PyTypeObject *>VMExternRef)
+
+
+prepare_type()
+
+
+# --- Functions ----------------------------------------------------------------------
+
+def option_into_raw(ref, /):
+    """ref.into_raw(), or 0 for None: Option<VMExternRef> is one word.
+
+    Raises what into_raw() does; TypeError if ref is neither a VMExternRef nor None.
+    """
+    if ref is None:
+        return 0
+    if not isinstance(ref, VMExternRef):
+        raise TypeError(f"expected a VMExternRef or None, not {type(ref).__name__}")
+    return give_raw(ref)
+
+
+def option_from_raw(ptr, /):
+    """VMExternRef.from_raw(ptr), or None for 0. Raises what from_raw() does."""
+    ptr = PyNumber_Index(ptr)
+    return take_raw(ptr) if ptr else None
+
+
+# externref.abi gives these to JITs.
+REF_COUNT_OFFSET = EXTERNREF_REF_COUNT_OFFSET
+VALUE_PTR_OFFSET = EXTERNREF_VALUE_PTR_OFFSET
+VTABLE_OFFSET = EXTERNREF_VTABLE_OFFSET
+FOOTER_SIZE = sizeof(VMExternData)
+DROP_SLOW_OFFSET = EXTERNREF_DROP_SLOW_OFFSET
+ABI_VERSION = EXTERNREF_ABI_VERSION
+clone_address = <uintptr_t>&externref_clone
+drop_address = <uintptr_t>&externref_drop
+
+
+def drain():
+    """Free what compiled code has dropped and is still pending; how many blocks.
+
+    Runs the finalizers of their payloads on the calling thread.
+    """
+    return run_drain()
+
+
+def stats():
+    """What the package holds right now, as a Stats; changes nothing."""
+    return Stats(live_blocks, live_handles, live_exposed, pending_count())
+
+
+@atexit.register
+def close_pending():
+    # From here on compiled code may still drop references, but nobody is asked to drain.
+    run_drain()
+    pending_close()

@@ -1,0 +1,47 @@
+/* Aligned blocks from the C library, behind one pair of functions. */
+#ifndef EXTERNREF_MEMORY_H
+#define EXTERNREF_MEMORY_H
+
+#include <stdlib.h>
+#if defined(_MSC_VER)
+#  include <malloc.h>
+#endif
+
+/* `size` is a multiple of `align`, as C11 asks of aligned_alloc; `align` is a power
+ * of two and at least that of a pointer, as posix_memalign asks. NULL on failure. */
+static inline void *externref_aligned_alloc(size_t align, size_t size)
+{
+#if defined(_MSC_VER)
+    return _aligned_malloc(size, align);
+#elif defined(__APPLE__)
+    /* aligned_alloc came late to macOS (10.15). */
+    void *block = NULL;
+    return posix_memalign(&block, align, size) == 0 ? block : NULL;
+#else
+    return aligned_alloc(align, size);
+#endif
+}
+
+static inline void externref_aligned_free(void *block)
+{
+#if defined(_MSC_VER)
+    _aligned_free(block);
+#else
+    free(block);
+#endif
+}
+
+/* How many dead blocks, and how many dead wrappers, are kept for the next reference.
+ * None where a sanitizer is to see every use after free. */
+#if defined(__SANITIZE_ADDRESS__) || defined(EXTERNREF_NO_FREE_LISTS)
+#  define EXTERNREF_FREE_LIST_LIMIT 0
+#elif defined(__has_feature)
+#  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
+#    define EXTERNREF_FREE_LIST_LIMIT 0
+#  endif
+#endif
+#ifndef EXTERNREF_FREE_LIST_LIMIT
+#  define EXTERNREF_FREE_LIST_LIMIT 256
+#endif
+
+#endif /* EXTERNREF_MEMORY_H */
