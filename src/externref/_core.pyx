@@ -519,23 +519,27 @@ cdef VMExternRef clone_ref(VMExternRef self):
     return other
 
 
-cdef int register(VMExternData *data) except -1:
-    """Makes the address one that from_raw() and clone_from_raw() accept."""
+cdef object hand_out(VMExternData *data):
+    """The raw pointer as an int, which from_raw() and clone_from_raw() will accept.
+
+    Nothing else can fail after this: its callers then move or lend the reference.
+    """
+    ptr = <uintptr_t>data
     if not data.registered:
         if registry_add(<uintptr_t>data) != 0:
             raise MemoryError("no memory to hand out a raw pointer")
         data.registered = 1
-    return 0
+    return ptr
 
 
-cdef uintptr_t lend(VMExternRef self) except 0:
+cdef object lend(VMExternRef self):
     """The raw pointer, lent for as long as the block lives: it stays exposed."""
     global live_exposed
     cdef VMExternData *data = data_of(self)
-    register(data)
+    ptr = hand_out(data)
     live_exposed += not is_lent(data)
     data.exposed = 1
-    return <uintptr_t>data
+    return ptr
 
 
 cdef VMExternData *registered_block(object ptr) except NULL:
@@ -595,18 +599,18 @@ cdef VMExternRef clone_raw(object ptr):
     return self
 
 
-cdef uintptr_t give_raw(VMExternRef self) except 0:
+cdef object give_raw(VMExternRef self):
     global live_handles
     cdef VMExternData *data
     drain_if_any()
     data = data_of(self)
-    register(data)
+    ptr = hand_out(data)
     self._data = NULL
     live_handles -= 1
     data.handles -= 1
     if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
         Py_DECREF(payload_of(data))                 # never the last: the others hold it
-    return <uintptr_t>data
+    return ptr
 
 
 @cython.no_gc_clear     # close() needs the owner to the end
@@ -631,13 +635,13 @@ cdef class Borrow:
             raise RuntimeError("this borrow is open already; each with block takes a borrow() of its own")
         owner = clone_ref(self.ref)
         data = data_of(owner)
-        register(data)
         if data.borrows == MAX_BORROWS:
             raise OverflowError("this allocation has as many borrows open as can be counted")
+        ptr = hand_out(data)
         live_exposed += not is_lent(data)
         data.borrows += 1
         self.owner = owner
-        return <uintptr_t>data
+        return ptr
 
     def __exit__(self, *exc_info):
         self.close()

@@ -1,0 +1,52 @@
+/* Owns a reference for longer than the interpreter lives.
+ *   embed PREFIX [PATH ...]     runs externref from these folders */
+#include <Python.h>
+#include <stdio.h>
+
+#include "externref.h"
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "%s failed\n", what);
+    if (PyErr_Occurred()) {
+        PyErr_Print();
+    }
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    void *raw;
+    PyObject *path, *result, *scope;
+
+    Py_Initialize();
+    path = PySys_GetObject("path");
+    for (int i = 2; i < argc; i++) {
+        PyObject *entry = PyUnicode_DecodeFSDefault(argv[i]);
+        if (entry == NULL || PyList_Append(path, entry) != 0) {
+            return fail("sys.path");
+        }
+        Py_DECREF(entry);
+    }
+    scope = PyDict_New();
+    result = PyRun_String("from externref import VMExternRef\nraw = VMExternRef(['kept']).into_raw()\n",
+                          Py_file_input, scope, scope);
+    if (result == NULL) {
+        return fail("import externref");
+    }
+    Py_DECREF(result);
+    raw = PyLong_AsVoidPtr(PyDict_GetItemString(scope, "raw"));
+    Py_DECREF(scope);
+    if (raw == NULL) {
+        return fail("into_raw");
+    }
+    externref_clone(raw);
+    if (Py_FinalizeEx() != 0) {
+        return fail("Py_FinalizeEx");
+    }
+    printf("count %zu, ", externref_strong_count(raw));
+    externref_drop(raw);
+    externref_drop(raw); /* the last: there is nobody left to drain, and nothing may crash */
+    printf("dropped after the end\n");
+    return 0;
+}

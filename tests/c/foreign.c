@@ -1,0 +1,144 @@
+/* Compiled code as the tests need it: owners of references on threads that Python has
+ * never heard of. Includes externref.h alone, as any such code would. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "externref.h"
+
+#define MAX_THREADS 16
+
+struct hammer {
+    void *raw;
+    size_t loops;
+};
+
+static void *drop_thread(void *raw)
+{
+    externref_drop(raw);
+    return NULL;
+}
+
+/* Drops `raw` on a new thread and waits for it. 0, or an errno value. */
+int drop_on_thread(void *raw)
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, drop_thread, raw);
+    return error != 0 ? error : pthread_join(thread, NULL);
+}
+
+/* Drops `raw` on a thread that is still starting when this returns. */
+int drop_detached(void *raw)
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, drop_thread, raw);
+    return error != 0 ? error : pthread_detach(thread);
+}
+
+static void *hammer_thread(void *arg)
+{
+    const struct hammer *work = (const struct hammer *)arg;
+    for (size_t i = 0; i < work->loops; i++) {
+        externref_drop(externref_clone(work->raw));
+    }
+    externref_drop(work->raw);
+    return NULL;
+}
+
+/* Every thread owns one count of `raw`, clones and drops it `loops` times, then drops its
+ * own. The caller has given them `threads` counts; the last drop may be any thread's. */
+int hammer(void *raw, int threads, size_t loops)
+{
+    pthread_t ids[MAX_THREADS];
+    struct hammer work;
+    int started = 0, error = 0;
+    if (threads > MAX_THREADS) {
+        return -1;
+    }
+    work.raw = raw;
+    work.loops = loops;
+    while (started < threads && error == 0) {
+        error = pthread_create(&ids[started], NULL, hammer_thread, &work);
+        started += error == 0;
+    }
+    for (int i = 0; i < started; i++) {
+        pthread_join(ids[i], NULL);
+    }
+    return error;
+}
+
+static void *clone_and_drop_all(void *raw)
+{
+    for (;;) {
+        externref_drop(externref_clone(raw));
+    }
+    return NULL;
+}
+
+/* Clones and drops `raw` on a thread that never ends. The thread owns it. */
+int hammer_forever(void *raw)
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, clone_and_drop_all, raw);
+    return error != 0 ? error : pthread_detach(thread);
+}
+
+struct batch {
+    void **raws;
+    size_t count;
+};
+
+static void *drop_batch(void *arg)
+{
+    struct batch *batch = (struct batch *)arg;
+    for (size_t i = 0; i < batch->count; i++) {
+        externref_drop(batch->raws[i]);
+    }
+    return NULL;
+}
+
+/* Drops `count` references, one after the other, on a thread of its own. */
+int drop_all(void **raws, size_t count)
+{
+    static struct batch batch;
+    pthread_t thread;
+    int error;
+    batch.raws = raws;
+    batch.count = count;
+    error = pthread_create(&thread, NULL, drop_batch, &batch);
+    return error != 0 ? error : pthread_detach(thread);
+}
+
+/* A container: a bounded stack that owns what was moved into it. */
+static void *kept[1024];
+static size_t kept_count;
+
+int keep(void *raw)
+{
+    if (kept_count == sizeof kept / sizeof kept[0]) {
+        return -1;
+    }
+    kept[kept_count++] = raw;
+    return 0;
+}
+
+/* Moves the newest out; NULL if there is none. */
+void *take(void)
+{
+    return kept_count > 0 ? kept[--kept_count] : NULL;
+}
+
+void *identity(void *raw)
+{
+    return raw;
+}
+
+/* What the header's inline functions see. */
+size_t strong_count(const void *raw)
+{
+    return externref_strong_count(raw);
+}
+
+void *payload(const void *raw)
+{
+    return *(void **)externref_value(raw);
+}

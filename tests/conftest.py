@@ -1,0 +1,103 @@
+"""What the tests share: native clone and drop, a C library, and the balance of every test."""
+
+import ctypes
+import gc
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import externref
+from externref import abi
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def balanced():
+    """Every block and handle that a test made is gone when it ends."""
+    yield
+    gc.collect()
+    externref.drain()
+    assert externref.stats() == (0, 0, 0, 0)
+
+
+@pytest.fixture(scope="session")
+def native():
+    """Compiled code's clone and drop, by address; ctypes releases the GIL around them."""
+    return SimpleNamespace(
+        clone=ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address),
+        drop=ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address),
+    )
+
+
+@pytest.fixture(scope="session")
+def compilers():
+    """The C compilers found, gcc and clang or whatever cc is."""
+    found = [path for path in map(shutil.which, ("gcc", "clang")) if path]
+    found = found or [path for path in [shutil.which(os.environ.get("CC", "cc"))] if path]
+    if not found:
+        pytest.skip("no C compiler found: install gcc")
+    return found
+
+
+def run_compiler(*args):
+    """Runs a compiler, warnings being errors; its output is the failure's text."""
+    command = [*map(str, args), "-Wall", "-Wextra", "-Werror", "-I", externref.get_include()]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, f"{command}\n{result.stderr}"
+
+
+@pytest.fixture(scope="session")
+def foreign(compilers, tmp_path_factory):
+    """tests/c/foreign.c, compiled and loaded."""
+    library = tmp_path_factory.mktemp("foreign") / "foreign.so"
+    run_compiler(compilers[0], "-O2", "-shared", "-fPIC", "-pthread", TESTS / "c/foreign.c", "-o", library)
+    lib = ctypes.CDLL(str(library))
+    for name in ("drop_on_thread", "drop_detached", "keep", "strong_count"):
+        getattr(lib, name).argtypes = [ctypes.c_void_p]
+    lib.strong_count.restype = ctypes.c_size_t
+    lib.hammer.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    lib.take.restype = lib.identity.restype = ctypes.c_void_p
+    lib.identity.argtypes = [ctypes.c_void_p]
+    lib.payload.argtypes, lib.payload.restype = [ctypes.c_void_p], ctypes.py_object
+    return lib
+
+
+@pytest.fixture
+def run_python():
+    """Runs code in its own interpreter; gives its standard output.
+
+    It must end with return code 0 and say nothing on standard error.
+    """
+
+    def run(code, *args, env=None, timeout=120):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *map(str, args)],
+            capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})},
+        )
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    return run
+
+
+class Payload:
+    """An object whose drops are counted: list.append is its only reference to a test."""
+
+    def __init__(self, dropped=None, name=None):
+        self.dropped = dropped
+        self.name = name
+
+    def __del__(self):
+        if self.dropped is not None:
+            self.dropped.append(self.name)
+
+
+@pytest.fixture
+def make_payload():
+    return Payload

@@ -1,0 +1,106 @@
+"""Interpreter exit is silent and safe, whatever is alive and whoever holds it. P8.
+
+Every case is a program that ends; run_python demands return code 0 and an empty stderr.
+"""
+
+import pytest
+
+PRELUDE = """
+import ctypes, gc, os, sys, threading, time
+import externref
+from externref import VMExternRef, abi, option_into_raw
+drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+class Node: pass
+class Loud:
+    def __init__(self, text): self.text = text
+    def __del__(self, write=os.write): write(1, self.text + b"\\n")
+"""
+
+# name: (program, what it must print)
+CASES = {
+    "a wrapper in a module": ("ref = VMExternRef(Loud(b'dropped'))", "dropped\n"),
+    "clones in a module": ("refs = [VMExternRef(Loud(b'dropped'))]; refs += [refs[0].clone() for _ in range(9)]",
+                           "dropped\n"),
+    "a raw pointer that nobody gives back": ("raw = VMExternRef(Loud(b'dropped')).into_raw()", ""),
+    # Lent, the module's own cycle (payload, class, __del__, globals, reference) is left alone.
+    "a lent pointer": ("ref = VMExternRef(Loud(b'dropped')); ref.as_raw()", ""),
+    "an open borrow": ("borrow = VMExternRef(Loud(b'dropped')).borrow(); borrow.__enter__()", ""),
+    "a cycle": ("node = Node(); node.ref = VMExternRef(node); node.loud = Loud(b'dropped'); del node", "dropped\n"),
+    "a cycle with a raw owner": ("node = Node(); node.ref = VMExternRef(node); raw = node.ref.clone().into_raw(); del node",
+                                 ""),
+    "a pending drop": ("def end(): held_drop(VMExternRef(Loud(b'dropped')).into_raw())\nend()", "dropped\n"),
+    "a pending drop made by atexit": (
+        "import atexit\natexit.register(lambda: held_drop(VMExternRef(Loud(b'dropped')).into_raw()))", "dropped\n"),
+    "a finalizer that uses the package": ("""
+class Late:
+    def __del__(self):
+        ref = VMExternRef(1); clone = ref.clone(); ref.drop()
+        VMExternRef.from_raw(clone.into_raw()).value
+        externref.drain(); externref.stats(); repr(ref)
+late = VMExternRef(Late())
+""", ""),
+    "a finalizer that drops natively after the package has closed": ("""
+class Late:
+    def __init__(self): self.raw = VMExternRef(Node()).into_raw()
+    def __del__(self, drop=held_drop): drop(self.raw)
+sys.late = Late()
+""", ""),
+    "a million references": ("refs = [VMExternRef(i) for i in range(1_000_000)]", ""),
+    "a chain": ("ref = VMExternRef(0)\nfor _ in range(1_000_000): ref = VMExternRef(ref)", ""),
+    "a chain that compiled code owns": (
+        "ref = VMExternRef(0)\nfor _ in range(1_000_000): ref = VMExternRef(ref)\nraw = ref.into_raw(); del ref", ""),
+    "the package gone from sys.modules": (
+        "ref = VMExternRef(Loud(b'dropped')); [sys.modules.pop(n) for n in list(sys.modules) if 'externref' in n]",
+        "dropped\n"),
+    "a daemon thread that makes and drops": ("""
+def work():
+    while True: VMExternRef(Node()).clone(); held_drop(VMExternRef(Node()).into_raw())
+threading.Thread(target=work, daemon=True).start(); time.sleep(0.05)
+""", ""),
+    "sys.exit in a finalizer's company": ("ref = VMExternRef(Loud(b'dropped')); sys.exit(0)", "dropped\n"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exit(run_python, case):
+    program, expected = CASES[case]
+    assert run_python(PRELUDE + program) == expected
+
+
+@pytest.mark.parametrize("owner", ["clones", "drops its last"])
+def test_exit_with_foreign_threads_at_work(run_python, foreign, owner):
+    # Threads Python never heard of go on cloning and dropping through all of the exit.
+    program = PRELUDE + """
+lib = ctypes.CDLL(sys.argv[1])
+lib.hammer_forever.argtypes = [ctypes.c_void_p]
+lib.drop_all.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t]
+if sys.argv[2] == "clones":
+    assert lib.hammer_forever(VMExternRef(Node()).into_raw()) == 0
+else:
+    n = 200_000
+    raws = (ctypes.c_void_p * n)(*[VMExternRef(i).into_raw() for i in range(n)])
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(raws))
+    assert lib.drop_all(raws, n) == 0
+time.sleep(0.001)
+"""
+    for _ in range(5):
+        run_python(program, foreign._name, owner)
+
+
+def test_embedding_finalize_and_use_afterwards(compilers, tmp_path):
+    """A C program: import, Py_Finalize, and only then the last native drop."""
+    import subprocess
+    import sys
+    import sysconfig
+
+    from conftest import TESTS, run_compiler
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        pytest.skip("this Python has no shared library to embed")
+    libdir = sysconfig.get_config_var("LIBDIR")
+    program = tmp_path / "embed"
+    run_compiler(compilers[0], "-I", sysconfig.get_path("include"), TESTS / "c/embed.c", "-o", program,
+                 "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_python_version()}")
+    result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    assert result.stdout == "count 2, dropped after the end\n"

@@ -1,0 +1,136 @@
+"""Memory that runs out is a MemoryError and loses nothing; memory in use stays flat."""
+
+import importlib.util
+import sys
+
+import pytest
+from conftest import TESTS, run_compiler
+
+PRELUDE = """
+import ctypes, sys
+import externref
+from externref import VMExternRef, abi
+drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux's")
+def test_no_memory_for_a_block(run_python, compilers, tmp_path):
+    library = tmp_path / "failing_alloc.so"
+    run_compiler(compilers[0], "-shared", "-fPIC", TESTS / "c/failing_alloc.c", "-o", library)
+    run_python(PRELUDE + """
+fails = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "aligned_alloc_fails")
+value = ["kept"]
+before = sys.getrefcount(value), externref.stats()
+fails.value = 1
+for make in (VMExternRef, VMExternRef.new, lambda value: VMExternRef.new_with(lambda: value)):
+    try:
+        make(value)
+    except MemoryError as error:
+        assert "no memory for a reference" in str(error)
+    else:
+        raise AssertionError("made without memory")
+    assert (sys.getrefcount(value), externref.stats()) == before
+fails.value = 0
+assert VMExternRef(value).value is value
+""", library, env={"LD_PRELOAD": str(library)})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python lacks _testcapi")
+@pytest.mark.parametrize("operation", [
+    "VMExternRef(value)", "ref.clone()", "VMExternRef.from_raw(raw)", "VMExternRef.clone_from_raw(lent)",
+    "other.into_raw()", "other.as_raw()", "other.borrow().__enter__()", "ref == ref", "ref.drop()", "externref.drain()",
+])
+def test_each_allocation_of_an_operation_fails_in_turn(run_python, operation):
+    # On a million-strong registry's worth of edge: 32 addresses fill its first table's half.
+    run_python(PRELUDE + f"""
+import _testcapi, gc
+gc.disable()
+value = ["kept"]
+hold = [VMExternRef(i) for i in range(600)]     # the free lists are empty
+ref = VMExternRef(value)
+raw = ref.clone().into_raw()
+lent = ref.as_raw()
+others = [VMExternRef(value) for _ in range(31)]
+for other in others[:-1]: other.as_raw()        # the next address to be handed out grows the table
+other = others[-1]
+def operate():
+    return {operation}
+for n in range(50):
+    before = externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved
+    _testcapi.set_nomemory(n, n + 1)
+    try:
+        result = operate()
+        failed = False
+    except MemoryError:
+        failed = True
+    finally:
+        _testcapi.remove_mem_hooks()
+    if not failed:
+        break
+    assert (externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved) == before
+else:
+    raise AssertionError("still out of memory")
+""")
+
+
+RSS = """
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("loop", [
+    "VMExternRef(value).clone()",
+    "VMExternRef.from_raw(VMExternRef(value).into_raw())",
+    "drop(VMExternRef(value).into_raw())",
+    "VMExternRef(value).as_raw()",
+    "VMExternRef(value).borrow().__enter__()",
+    "VMExternRef([VMExternRef(value)]).drop()",
+])
+def test_memory_stays_flat(run_python, loop):
+    run_python(PRELUDE + RSS + f"""
+value = object()
+def work(n):
+    for _ in range(n):
+        {loop}
+work(20_000)
+before = resident()
+work(200_000)
+externref.drain()
+assert resident() - before < 1 << 20, resident() - before
+assert externref.stats() == (0, 0, 0, 0)
+""")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_live_reference_takes_at_most_100_bytes(run_python):
+    run_python(PRELUDE + RSS + """
+n = 500_000
+value = []
+refs = [None] * n
+before = resident()
+for i in range(n):
+    refs[i] = VMExternRef(value)
+assert (resident() - before) / n <= 100, (resident() - before) / n
+""")
+
+
+def test_handed_out_addresses_are_forgotten(run_python):
+    # The set of them shrinks again: a burst does not stay in memory.
+    run_python(PRELUDE + RSS + """
+import gc
+value = object()
+def burst(n):
+    raws = [VMExternRef(value).into_raw() for _ in range(n)]
+    for raw in raws:
+        VMExternRef.from_raw(raw)
+burst(1000)
+before = resident()
+burst(1_000_000)
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)
+assert resident() - before < 8 << 20, resident() - before
+""")

@@ -1,0 +1,47 @@
+"""The stubs say what the built module has, and type-check as users write."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("mypy", reason="mypy is not installed")
+
+
+def run(*args):
+    result = subprocess.run([sys.executable, "-m", *map(str, args)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_stubs_match_the_module(tmp_path):
+    run("mypy.stubtest", "externref", "--ignore-missing-stub", "--ignore-disjoint-bases",
+        "--mypy-config-file", write(tmp_path / "mypy.ini", "[mypy]\n"))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_types_as_users_write_them(tmp_path):
+    program = write(tmp_path / "program.py", """
+import io
+from typing import assert_type
+from externref import VMExternRef, option_into_raw, stats
+
+ref = VMExternRef(io.StringIO())
+assert_type(ref, VMExternRef[io.StringIO])
+assert_type(ref.value, io.StringIO)
+assert_type(ref.clone(), VMExternRef[io.StringIO])
+assert_type(ref.downcast_ref(int), int | None)
+assert_type(VMExternRef.new_with(lambda: 3), VMExternRef[int])
+assert_type(option_into_raw(None), int)
+assert_type(stats().live_blocks, int)
+with ref.borrow() as ptr:
+    assert_type(ptr, int)
+with ref as again:
+    assert_type(again, VMExternRef[io.StringIO])
+def annotated(ref: VMExternRef[int]) -> int:
+    return ref.value
+""")
+    run("mypy", "--strict", "--cache-dir", tmp_path / "cache", program)
