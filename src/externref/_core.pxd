@@ -35,3 +35,13 @@ cdef extern from "externref.h" nogil:
 cdef class VMExternRef:
     cdef void *_data            # the footer (VMExternData *); NULL once spent
     cdef object __weakref__
+
+
+# For the package's own adapters; others use externref_api.h, which documents the same.
+cdef void *box(object value) except NULL
+cdef object object_of(const void *raw)
+cdef object take_object(void *raw)
+cdef void release(void *raw) noexcept
+cdef object wrap(void *raw)
+cdef object wrap_clone(void *raw)
+cdef void *unwrap(object ref) except? NULL

@@ -68,6 +68,7 @@ class VMExternRef(Generic[_T]):
     def __reduce__(self) -> NoReturn: ...
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn: ...
 
+_C_API: Final[object]  # a PyCapsule; see externref_api.h
 REF_COUNT_OFFSET: Final[int]
 VALUE_PTR_OFFSET: Final[int]
 VTABLE_OFFSET: Final[int]

@@ -64,9 +64,10 @@ once, so the collector's sum comes out right.
 
 cimport cython
 from cpython.number cimport PyNumber_Index
+from cpython.pycapsule cimport PyCapsule_New
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset, strlen
 
 import atexit
 from collections import namedtuple
@@ -96,6 +97,8 @@ cdef extern from "Python.h":
     void PyObject_ClearWeakRefs(PyObject *) noexcept
     PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *) noexcept
     unsigned long Py_TPFLAGS_HAVE_GC
+    PyObject *PyErr_Occurred() noexcept
+    void *PyMem_RawMalloc(size_t) noexcept
 
 cdef extern from "Python.h":
     # Cython's own PyTypeObject declares only some slots.
@@ -125,6 +128,12 @@ cdef extern from *:
     #endif
     }
 
+    /* For `except -1` functions that only pass on the exception that C code set. */
+    static int reraise(void)
+    {
+        return -1;
+    }
+
     /* Runs `body(op)` as CPython's containers do: nested deeper than a bound, `op` is put
      * aside and comes back through `dealloc` once the stack has unwound. */
     static void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
@@ -135,8 +144,30 @@ cdef extern from *:
     }
     """
     object own_reference(PyObject *)
+    int reraise() except -1
     void revive(PyObject *) noexcept
     void call_in_trashcan(PyObject *, destructor, destructor) noexcept
+
+cdef extern from *:
+    """
+    #define EXTERNREF_API_IMPLEMENTATION
+    """
+
+cdef extern from "externref_api.h":
+    const size_t EXTERNREF_API_VERSION
+    ctypedef struct ExternrefAPI:
+        size_t api_version
+        size_t abi_version
+        size_t size
+        void *(*from_object)(object) except NULL
+        object (*wrap)(void *)
+        object (*wrap_clone)(void *)
+        void *(*unwrap)(object) except? NULL
+        object (*object)(const void *)
+        const VMExternVTable *(*type)(const char *, size_t, size_t, void (*)(void *) noexcept) except NULL
+        void *(*new_with)(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) except NULL
+        void (*release)(void *) noexcept
+        object (*take_object)(void *)
 
 cdef extern from "externref.h" nogil:
     const size_t EXTERNREF_REF_COUNT_OFFSET
@@ -216,6 +247,21 @@ footer_offset: from the start of the block to the raw pointer.
 """
 
 
+cdef int compute_layout(size_t size, size_t align, size_t *total, size_t *block_align) except -1:
+    """The size and alignment of a block for this payload; the checks of layout_for."""
+    if align == 0 or align & (align - 1):
+        raise ValueError(f"align must be a power of two, not {align}")
+    block_align[0] = max(align, sizeof(void *))
+    # C's limit on an object's size is PTRDIFF_MAX; up to it no sum here can wrap.
+    if align <= MAX_COUNT and size <= MAX_COUNT - sizeof(VMExternData) - sizeof(void *):
+        # aligned_alloc wants a multiple of the alignment.
+        total[0] = externref_footer_offset(size) + sizeof(VMExternData)
+        total[0] = (total[0] + block_align[0] - 1) & ~(block_align[0] - 1)
+        if total[0] <= MAX_COUNT:
+            return 0
+    raise OverflowError(f"a payload of {size} bytes aligned to {align} does not fit in memory")
+
+
 def layout_for(size_t size, size_t align):
     """Layout of a block whose payload has this size and alignment, in bytes.
 
@@ -224,20 +270,9 @@ def layout_for(size_t size, size_t align):
 
     Source: VMExternData::layout_for.
     """
-    cdef size_t footer_offset, total
-    if align == 0 or align & (align - 1):
-        raise ValueError(f"align must be a power of two, not {align}")
-    if align < sizeof(void *):
-        align = sizeof(void *)
-    # C's limit on an object's size is PTRDIFF_MAX; below it no sum here can wrap.
-    if align > MAX_COUNT or size > MAX_COUNT - sizeof(VMExternData) - sizeof(void *):
-        raise OverflowError(f"a payload of {size} bytes aligned to {align} does not fit in memory")
-    footer_offset = externref_footer_offset(size)
-    # aligned_alloc wants a multiple of the alignment.
-    total = (footer_offset + sizeof(VMExternData) + align - 1) & ~(align - 1)
-    if total > MAX_COUNT:
-        raise OverflowError(f"a payload of {size} bytes aligned to {align} does not fit in memory")
-    return Layout(total, align, footer_offset)
+    cdef size_t total = 0, block_align = 0
+    compute_layout(size, align, &total, &block_align)
+    return Layout(total, block_align, externref_footer_offset(size))
 
 
 # --- Blocks -------------------------------------------------------------------------
@@ -282,16 +317,20 @@ cdef inline PythonBlock *block_of(VMExternData *data) noexcept:
     return <PythonBlock *>(<char *>data - sizeof(PyObject *))
 
 
-cdef VMExternData *new_footer(size_t size, size_t align, const VMExternVTable *vtable) except NULL:
-    """The footer of a fresh block for a payload of this layout, not yet made; no owners."""
-    layout = layout_for(size, align)
-    cdef char *start = <char *>externref_aligned_alloc(layout.align, layout.size)
+cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
+    """A block that a raw owner has, whose payload is still to be made in place."""
+    global live_blocks
+    cdef size_t size = 0, align = 0
+    compute_layout(vtable.size, vtable.align, &size, &align)
+    cdef char *start = <char *>externref_aligned_alloc(align, size)
     if start == NULL:
-        raise MemoryError("no memory for a reference's block")
-    cdef VMExternData *data = <VMExternData *>(start + <size_t>layout.footer_offset)
+        raise MemoryError(f"no memory for a block of {size} bytes")
+    cdef VMExternData *data = <VMExternData *>(start + externref_footer_offset(vtable.size))
     memset(data, 0, sizeof(VMExternData))
+    data.ref_count = 1
     data.value_ptr = start
     data.vtable = vtable
+    live_blocks += 1
     return data
 
 
@@ -560,13 +599,21 @@ cdef inline VMExternData *data_of(VMExternRef self) except NULL:
     return <VMExternData *>self._data
 
 
-cdef inline PyObject *python_payload_of(VMExternRef self) except NULL:
-    cdef VMExternData *data = data_of(self)
+cdef str type_name_of(VMExternData *data):
     cdef PyObject *payload = payload_of(data)
-    if payload == NULL:
-        raise TypeError(f"the payload is a native {data.vtable.type_name.decode()!r}, "
-                        "which Python cannot look into")
-    return payload
+    if payload != NULL:
+        return type(<object>payload).__name__
+    return data.vtable.type_name.decode("utf-8", "replace")
+
+
+cdef int refuse_native(VMExternData *data) except -1:
+    raise TypeError(f"the payload is a native {type_name_of(data)!r}, which Python cannot look into")
+
+
+cdef int require_ref(object value) except -1:
+    if not isinstance(value, VMExternRef):
+        raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}")
+    return 0
 
 
 cdef PyObject *clone_ref(VMExternRef self) except NULL:
@@ -590,26 +637,36 @@ cdef PyObject *clone_ref(VMExternRef self) except NULL:
     return other
 
 
-cdef object hand_out(VMExternData *data):
-    """The raw pointer as an int, which from_raw() and clone_from_raw() will accept.
-
-    Nothing else can fail after this: its callers then move or lend the reference.
-    """
-    ptr = <uintptr_t>data
+cdef inline int register(VMExternData *data) except -1:
+    """Makes the address one that from_raw() and clone_from_raw() accept."""
     if not data.registered:
         if registry_add(<uintptr_t>data) != 0:
             raise MemoryError("no memory to hand out a raw pointer")
         data.registered = 1
+    return 0
+
+
+cdef inline object hand_out(VMExternData *data):
+    """The raw pointer as an int. Nothing can fail after it: only then the caller moves or
+    lends the reference."""
+    cdef object ptr = <uintptr_t>data
+    register(data)
     return ptr
 
 
-cdef object lend(VMExternRef self):
-    """The raw pointer, lent for as long as the block lives: it stays exposed."""
+cdef int expose(VMExternRef self) except -1:
+    """Lends the raw pointer for as long as the block lives."""
     global live_exposed
     cdef VMExternData *data = data_of(self)
-    ptr = hand_out(data)
+    register(data)
     live_exposed += not is_lent(data)
     data.exposed = 1
+    return 0
+
+
+cdef object lend(VMExternRef self):
+    cdef object ptr = <uintptr_t>data_of(self)    # the int first: nothing is lent if it cannot be made
+    expose(self)
     return ptr
 
 
@@ -804,7 +861,11 @@ cdef class VMExternRef:
 
         Source: Deref for VMExternRef.
         """
-        return <object>python_payload_of(self)
+        cdef VMExternData *data = data_of(self)
+        cdef PyObject *payload = payload_of(data)
+        if payload == NULL:
+            refuse_native(data)
+        return <object>payload
 
     def is_(self, cls, /):
         """Whether the value is an instance of cls, as isinstance() has it; False for a
@@ -957,8 +1018,7 @@ cdef class VMExternRef:
         """
         if value is None:
             return None
-        if not isinstance(value, VMExternRef):
-            raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}")
+        require_ref(value)
         return as_parameter(value)
 
     # -- Identity: of the allocation
@@ -984,9 +1044,7 @@ cdef class VMExternRef:
         if self._data == NULL:
             return "<externref.VMExternRef moved>"
         cdef VMExternData *data = <VMExternData *>self._data
-        cdef PyObject *payload = payload_of(data)
-        name = data.vtable.type_name.decode() if payload == NULL else type(<object>payload).__name__
-        return (f"<externref.VMExternRef at {<uintptr_t>data:#x} to {name!r}, "
+        return (f"<externref.VMExternRef at {<uintptr_t>data:#x} to {type_name_of(data)!r}, "
                 f"strong_count {externref_strong_count(data)}>")
 
     # -- Refusals
@@ -1020,6 +1078,138 @@ cdef void prepare_type() noexcept:
 prepare_type()
 
 
+# --- The C API ----------------------------------------------------------------------
+#
+# What externref_api.h documents, and what the package's own adapters cimport.
+
+cdef void *box(object value) except NULL:
+    """A raw pointer, the caller's, to a new block that owns `value`. Not registered."""
+    drain_if_any()
+    return new_block(<PyObject *>value, 0)
+
+
+cdef object object_of(const void *raw):
+    """A new reference to the payload, None for NULL; the caller keeps their count."""
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return None
+    cdef PyObject *payload = payload_of(data)
+    if payload == NULL:
+        refuse_native(data)
+    return <object>payload
+
+
+cdef void release(void *raw) noexcept:
+    """Gives up the caller's count, and releases the payload now if it was the last."""
+    cdef VMExternData *data = <VMExternData *>raw
+    # The only owner needs no locked instruction to find out that it is.
+    if data != NULL and (EXTERNREF_ACQUIRE(&data.ref_count) == 1
+                         or EXTERNREF_DECREMENT(&data.ref_count) == 1):
+        EXTERNREF_ACQUIRE(&data.ref_count)
+        Py_XDECREF(free_block(data))
+
+
+cdef object take_object(void *raw):
+    """object_of, and gives up the caller's count unless it raises."""
+    cdef VMExternData *data = <VMExternData *>raw
+    if data != NULL and payload_of(data) != NULL and EXTERNREF_ACQUIRE(&data.ref_count) == 1:
+        return own_reference(free_block(data))      # the block's reference moves out
+    value = object_of(raw)
+    release(raw)
+    return value
+
+
+cdef object wrap(void *raw):
+    """A wrapper that takes over the caller's count, unless this raises; None for NULL."""
+    if raw == NULL:
+        return None
+    cdef VMExternRef self = spent_wrapper()
+    take_over(self, <VMExternData *>raw)
+    return self
+
+
+cdef object wrap_clone(void *raw):
+    """A wrapper with a count of its own; None for NULL."""
+    if raw == NULL:
+        return None
+    cdef VMExternRef self = spent_wrapper()
+    add_owner(self, <VMExternData *>raw)
+    return self
+
+
+cdef void *unwrap(object ref) except? NULL:
+    """The lent pointer; NULL for None."""
+    if ref is None:
+        return NULL
+    require_ref(ref)
+    expose(<VMExternRef>ref)
+    return (<VMExternRef>ref)._data
+
+
+cdef void *registered_box(object value) except NULL:
+    cdef void *raw = box(value)
+    try:
+        register(<VMExternData *>raw)
+    except:
+        release(raw)
+        raise
+    return raw
+
+
+cdef const VMExternVTable *make_type(
+        const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept) except NULL:
+    cdef size_t ignored = 0
+    cdef size_t name_size = strlen(name) + 1
+    compute_layout(size, align, &ignored, &ignored)
+    cdef VMExternVTable *vtable = <VMExternVTable *>PyMem_RawMalloc(sizeof(VMExternVTable) + name_size)
+    if vtable == NULL:
+        raise MemoryError("no memory for a payload type")
+    vtable.drop_in_place = drop_in_place
+    vtable.size = size
+    vtable.align = align
+    vtable.type_name = <const char *>memcpy(vtable + 1, name, name_size)
+    vtable.drop_slow = pending_push
+    return vtable
+
+
+cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
+    global live_blocks
+    cdef VMExternData *data
+    drain_if_any()
+    data = new_native_block(vtable)
+    try:
+        register(data)      # first: once init has made the payload, nothing may fail
+        if init(data.value_ptr, ctx) != 0:
+            if PyErr_Occurred() == NULL:
+                raise RuntimeError(f"the init function of {type_name_of(data)!r} failed")
+            reraise()
+    except:
+        # Not free_block: there is no payload to drop.
+        if data.registered:
+            registry_remove(<uintptr_t>data)
+        externref_aligned_free(data.value_ptr)
+        live_blocks -= 1
+        raise
+    return data
+
+
+cdef ExternrefAPI c_api
+c_api.api_version = EXTERNREF_API_VERSION
+c_api.abi_version = EXTERNREF_ABI_VERSION
+c_api.size = sizeof(ExternrefAPI)
+c_api.from_object = registered_box
+c_api.wrap = wrap
+c_api.wrap_clone = wrap_clone
+c_api.unwrap = unwrap
+c_api.object = object_of
+c_api.type = make_type
+c_api.new_with = new_with
+c_api.release = release
+c_api.take_object = take_object
+
+_C_API = PyCapsule_New(&c_api, "externref._core._C_API", NULL)
+
+
 # --- Functions ----------------------------------------------------------------------
 
 def option_into_raw(ref, /):
@@ -1029,8 +1219,7 @@ def option_into_raw(ref, /):
     """
     if ref is None:
         return 0
-    if not isinstance(ref, VMExternRef):
-        raise TypeError(f"expected a VMExternRef or None, not {type(ref).__name__}")
+    require_ref(ref)
     return give_raw(ref)
 
 
