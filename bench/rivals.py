@@ -89,3 +89,27 @@ ffi = FFI()
 CFFI_BACKEND = CFFI_INLINE + """
 from _cffi_backend import cast, from_handle, newp_handle
 """
+
+FUNCTION = """
+from externref import Function, VMExternRef
+from identity import address
+moved, lent, word = (Function(address(), code, code) for code in "mrw")
+x = object()
+ref = VMExternRef(x)
+"""
+
+CFFI_IDENTITY = """
+from identity import compiled
+ffi, ident = compiled().ffi, compiled().lib.ident
+new_handle, from_handle = ffi.new_handle, ffi.from_handle
+x = object()
+handle = new_handle(x)
+"""
+
+# A py_object as the result would be taken for a new reference, which ident() does not give.
+CTYPES_IDENTITY = """
+from ctypes import PYFUNCTYPE, c_void_p, cast, py_object
+from identity import address
+ident = PYFUNCTYPE(c_void_p, py_object)(address())
+x = object()
+"""

@@ -21,8 +21,10 @@ from externref._core import (
     option_into_raw,
     stats,
 )
+from externref._function import Function
 
 __all__ = [
+    "Function",
     "InvalidRawPointerError",
     "MovedError",
     "Stats",

@@ -39,6 +39,9 @@ cdef class VMExternRef:
 
 # For the package's own adapters; others use externref_api.h, which documents the same.
 cdef void *box(object value) except NULL
+cdef void *to_raw(object value) except? NULL
+cdef int register_raw(void *raw) except -1
+cdef bint is_native(const void *raw) noexcept
 cdef object object_of(const void *raw)
 cdef object take_object(void *raw)
 cdef void release(void *raw) noexcept

@@ -142,3 +142,53 @@ void *payload(const void *raw)
 {
     return *(void **)externref_value(raw);
 }
+
+/* For externref.Function: every number of words; void, lent and moved results. */
+size_t sum0(void) { return 100; }
+size_t sum1(size_t a) { return a; }
+size_t sum2(size_t a, size_t b) { return a + 2 * b; }
+size_t sum3(size_t a, size_t b, size_t c) { return a + 2 * b + 3 * c; }
+size_t sum4(size_t a, size_t b, size_t c, size_t d) { return a + 2 * b + 3 * c + 4 * d; }
+size_t sum5(size_t a, size_t b, size_t c, size_t d, size_t e) { return a + 2 * b + 3 * c + 4 * d + 5 * e; }
+size_t sum6(size_t a, size_t b, size_t c, size_t d, size_t e, size_t f)
+{
+    return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f;
+}
+size_t sum7(size_t a, size_t b, size_t c, size_t d, size_t e, size_t f, size_t g)
+{
+    return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g;
+}
+size_t sum8(size_t a, size_t b, size_t c, size_t d, size_t e, size_t f, size_t g, size_t h)
+{
+    return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h;
+}
+
+static size_t recorded;
+
+void record(size_t word)
+{
+    recorded = word;
+}
+
+size_t last_recorded(void)
+{
+    return recorded;
+}
+
+/* Drops the first of two moved references and gives back the second. */
+void *second(void *first, void *other)
+{
+    externref_drop(first);
+    return other;
+}
+
+/* Lends whatever the newest kept reference is. */
+void *peek(void)
+{
+    return kept_count > 0 ? kept[kept_count - 1] : NULL;
+}
+
+void *clone_lent(void *raw)
+{
+    return externref_clone(raw);
+}
