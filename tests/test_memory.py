@@ -42,7 +42,6 @@ assert VMExternRef(value).value is value
     "other.into_raw()", "other.as_raw()", "other.borrow().__enter__()", "ref == ref", "ref.drop()", "externref.drain()",
 ])
 def test_each_allocation_of_an_operation_fails_in_turn(run_python, operation):
-    # On a million-strong registry's worth of edge: 32 addresses fill its first table's half.
     run_python(PRELUDE + f"""
 import _testcapi, gc
 gc.disable()
@@ -51,8 +50,8 @@ hold = [VMExternRef(i) for i in range(600)]     # the free lists are empty
 ref = VMExternRef(value)
 raw = ref.clone().into_raw()
 lent = ref.as_raw()
-others = [VMExternRef(value) for _ in range(31)]
-for other in others[:-1]: other.as_raw()        # the next address to be handed out grows the table
+others = [VMExternRef(value) for _ in range(32)]
+for other in others[:-1]: other.as_raw()        # 32 addresses with lent: one more, and their table grows
 other = others[-1]
 def operate():
     return {operation}

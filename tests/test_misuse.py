@@ -133,6 +133,26 @@ def test_taken_back_and_dropped(take):
         take(raw)
 
 
+def test_taken_back_and_deleted(take):
+    # Unlike drop(), this keeps the wrapper and its block for the next reference.
+    raw = VMExternRef("x").into_raw()
+    del_me = VMExternRef.from_raw(raw)
+    del del_me
+    with pytest.raises(InvalidRawPointerError, match="freed"):
+        take(raw)
+
+
+def test_clone_of_a_count_that_has_just_become_zero():
+    # As when compiled code drops the last reference between the check and the clone.
+    ref = VMExternRef("x")
+    raw = ref.as_raw()
+    count = ctypes.c_size_t.from_address(raw + abi.REF_COUNT_OFFSET)
+    count.value = 0
+    with pytest.raises(InvalidRawPointerError, match="dropped the last one"):
+        VMExternRef.clone_from_raw(raw)
+    count.value = 1
+
+
 def test_dropped_by_compiled_code_and_still_pending(take):
     # PYFUNCTYPE holds the GIL, so that no pending call drains in between.
     drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
