@@ -70,6 +70,8 @@ for n in range(50):
     assert (externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved) == before
 else:
     raise AssertionError("still out of memory")
+if type(result) is int and result:      # a raw pointer: it must be one that is accepted
+    assert VMExternRef.clone_from_raw(result).value is value
 """)
 
 
