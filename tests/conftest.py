@@ -64,7 +64,7 @@ def foreign(compilers, tmp_path_factory):
     lib.hammer.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
     lib.take.restype = lib.identity.restype = ctypes.c_void_p
     lib.identity.argtypes = [ctypes.c_void_p]
-    lib.payload.argtypes, lib.payload.restype = [ctypes.c_void_p], ctypes.py_object
+    lib.payload.argtypes, lib.payload.restype = [ctypes.c_void_p], ctypes.c_void_p
     return lib
 
 

@@ -103,7 +103,7 @@ def test_embedding_finalize_and_use_afterwards(compilers, tmp_path):
     libdir = sysconfig.get_config_var("LIBDIR")
     program = tmp_path / "embed"
     run_compiler(compilers[0], "-I", sysconfig.get_path("include"), TESTS / "c/embed.c", "-o", program,
-                 "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_python_version()}")
+                 "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
     result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, ""), result
     assert result.stdout == "count 2, dropped after the end\n"
