@@ -119,6 +119,34 @@ assert (resident() - before) / n <= 100, (resident() - before) / n
 """)
 
 
+def test_a_full_collection_frees_what_is_kept_for_reuse(run_python):
+    run_python(PRELUDE + """
+import gc
+if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+    sys.exit()      # not glibc, or an old one
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Mallinfo
+def fill():     # each list of the dead keeps at most 256
+    for raw in [VMExternRef(i).into_raw() for i in range(200)]:
+        drop(raw)
+    externref.drain()
+    [VMExternRef(i) for i in range(200)]
+fill()
+gc.collect()
+for _ in range(10):
+    fill()
+    before = mallinfo().uordblks
+    gc.collect()
+    freed = before - mallinfo().uordblks
+    assert freed >= 200 * 40, freed
+refs = [VMExternRef(i) for i in range(1000)]    # what comes after is whole
+assert len({ref.as_raw() for ref in refs}) == 1000 and sum(ref.value for ref in refs) == 499500
+""")
+
+
 def test_handed_out_addresses_are_forgotten(run_python):
     # The set of them shrinks again: a burst does not stay in memory.
     run_python(PRELUDE + RSS + """

@@ -70,6 +70,7 @@ from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen
 
 import atexit
+import gc
 from collections import namedtuple
 from types import GenericAlias
 
@@ -318,16 +319,16 @@ cdef inline PythonBlock *block_of(VMExternData *data) noexcept:
 
 
 cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
-    """A block that a raw owner has, whose payload is still to be made in place."""
+    """A block that nobody owns yet, whose payload is still to be made in place."""
     global live_blocks
-    cdef size_t size = 0, align = 0
-    compute_layout(vtable.size, vtable.align, &size, &align)
+    # As compute_layout, whose checks make_type has made.
+    cdef size_t align = max(vtable.align, sizeof(void *))
+    cdef size_t size = (externref_footer_offset(vtable.size) + sizeof(VMExternData) + align - 1) & ~(align - 1)
     cdef char *start = <char *>externref_aligned_alloc(align, size)
     if start == NULL:
         raise MemoryError(f"no memory for a block of {size} bytes")
     cdef VMExternData *data = <VMExternData *>(start + externref_footer_offset(vtable.size))
     memset(data, 0, sizeof(VMExternData))
-    data.ref_count = 1
     data.value_ptr = start
     data.vtable = vtable
     live_blocks += 1
@@ -625,11 +626,15 @@ cdef inline VMExternData *data_of(VMExternRef self) except NULL:
     return <VMExternData *>self._data
 
 
+cdef str name_of_type(const VMExternVTable *vtable):
+    return vtable.type_name.decode("utf-8", "replace")
+
+
 cdef str type_name_of(VMExternData *data):
     cdef PyObject *payload = payload_of(data)
     if payload != NULL:
         return type(<object>payload).__name__
-    return data.vtable.type_name.decode("utf-8", "replace")
+    return name_of_type(data.vtable)
 
 
 cdef int refuse_native(VMExternData *data) except -1:
@@ -809,6 +814,11 @@ cdef class Borrow:
         if data != NULL:    # else somebody fished the clone out of the collector and spent it
             data.borrows -= 1
             live_exposed -= not is_lent(data)
+
+
+cdef inline bint is_same(PyObject *left, PyObject *right) noexcept:
+    """Whether two wrappers are of one allocation; a spent one equals only itself."""
+    return left == right or (data_slot(left)[0] == data_slot(right)[0] and data_slot(left)[0] != NULL)
 
 
 cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
@@ -1046,13 +1056,13 @@ cdef class VMExternRef:
     # -- Identity: of the allocation
 
     def __richcmp__(self, other, int op):
-        cdef VMExternRef ref
-        if not isinstance(other, VMExternRef):
+        if type(other) is not VMExternRef:
             return NotImplemented
-        ref = <VMExternRef>other
-        if op == Py_EQ or op == Py_NE:
-            return (self is ref or (self._data == ref._data and self._data != NULL)) == (op == Py_EQ)
-        return precedes(<uintptr_t>data_of(self), <uintptr_t>data_of(ref), op)
+        if op == Py_EQ:
+            return is_same(<PyObject *>self, <PyObject *>other)
+        if op == Py_NE:
+            return not is_same(<PyObject *>self, <PyObject *>other)
+        return precedes(<uintptr_t>data_of(self), <uintptr_t>data_of(<VMExternRef>other), op)
 
     def __hash__(self):
         # As CPython hashes an address, its low zero bits rotated to the top; of the block's
@@ -1205,9 +1215,9 @@ cdef void *registered_box(object value) except NULL:
 
 cdef const VMExternVTable *make_type(
         const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept) except NULL:
-    cdef size_t ignored = 0
+    cdef size_t total = 0, block_align = 0
     cdef size_t name_size = strlen(name) + 1
-    compute_layout(size, align, &ignored, &ignored)
+    compute_layout(size, align, &total, &block_align)   # for its checks
     cdef VMExternVTable *vtable = <VMExternVTable *>PyMem_RawMalloc(sizeof(VMExternVTable) + name_size)
     if vtable == NULL:
         raise MemoryError("no memory for a payload type")
@@ -1219,24 +1229,31 @@ cdef const VMExternVTable *make_type(
     return vtable
 
 
-cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
+cdef void discard(VMExternData *data) noexcept:
+    """Frees a native block that has no payload to drop; leaves a set exception alone."""
     global live_blocks
+    live_blocks -= 1
+    if data.registered:
+        registry_remove(<uintptr_t>data)
+    externref_aligned_free(data.value_ptr)
+
+
+cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
     cdef VMExternData *data
     drain_if_any()
     data = new_native_block(vtable)
-    try:
-        register(data)      # first: once init has made the payload, nothing may fail
-        if init(data.value_ptr, ctx) != 0:
-            if PyErr_Occurred() == NULL:
-                raise RuntimeError(f"the init function of {type_name_of(data)!r} failed")
+    # Registered first: once init has made the payload, nothing may fail. Cleaned up by hand:
+    # to enter a try block takes about as long as to register.
+    if registry_add(<uintptr_t>data) != 0:
+        discard(data)
+        raise MemoryError("no memory to hand out a raw pointer")
+    data.registered = 1
+    if init(data.value_ptr, ctx) != 0:
+        discard(data)
+        if PyErr_Occurred() != NULL:
             reraise()
-    except:
-        # Not free_block: there is no payload to drop.
-        if data.registered:
-            registry_remove(<uintptr_t>data)
-        externref_aligned_free(data.value_ptr)
-        live_blocks -= 1
-        raise
+        raise RuntimeError(f"the init function of {name_of_type(vtable)!r} failed")
+    data.ref_count = 1      # not before: whoever guessed the address while init ran is refused
     return data
 
 
@@ -1301,6 +1318,35 @@ def drain():
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
     return Stats(live_blocks, live_handles, live_exposed, pending_count())
+
+
+def free_spares(phase, info):
+    """Frees the dead wrappers and blocks kept for reuse, at the end of a full collection:
+    when CPython empties its own free lists."""
+    global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
+    global spare_blocks, spare_block_count
+    cdef PyObject *wrapper
+    cdef PythonBlock *block
+    if phase != "stop" or info["generation"] != 2:
+        return
+    while spare_pairs != NULL:
+        wrapper = spare_pairs
+        block = block_of(<VMExternData *>data_slot(wrapper)[0])
+        spare_pairs = block.payload
+        externref_aligned_free(block)
+        PyObject_GC_Del(wrapper)
+    while spare_wrappers != NULL:
+        wrapper = spare_wrappers
+        spare_wrappers = <PyObject *>data_slot(wrapper)[0]
+        PyObject_GC_Del(wrapper)
+    while spare_blocks != NULL:
+        block = spare_blocks
+        spare_blocks = <PythonBlock *>block.payload
+        externref_aligned_free(block)
+    spare_pair_count = spare_wrapper_count = spare_block_count = 0
+
+
+gc.callbacks.append(free_spares)
 
 
 @atexit.register
