@@ -15,10 +15,12 @@ class Node:
 
 @pytest.fixture(autouse=True)
 def no_automatic_collection():
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     yield
-    gc.enable()
+    if was_enabled:
+        gc.enable()
 
 
 def cycle(clones=0):
@@ -232,6 +234,7 @@ def test_every_payload_of_a_collected_cycle_is_dropped_once(make_payload):
 
 def test_collector_at_every_allocation(native):
     # Traverse has no side effects: counts survive a collection at every step.
+    thresholds = gc.get_threshold()
     gc.enable()
     gc.set_threshold(1)
     try:
@@ -246,4 +249,5 @@ def test_collector_at_every_allocation(native):
         gc.collect()
         assert not any(weak() for weak in weaks)
     finally:
-        gc.set_threshold(700, 10, 10)
+        gc.set_threshold(*thresholds)
+        gc.disable()

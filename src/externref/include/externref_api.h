@@ -100,13 +100,15 @@ static int externref_import(void)
 /* Makes a type of native payload. It lives to the end of the process: make it once.
  *   name          UTF-8, for repr() and errors; copied
  *   size, align   of the payload, bytes; align is a power of two
- *   drop_in_place drops a payload, without freeing it; under the GIL; NULL if nothing is to do
+ *   drop_in_place drops a payload, without freeing it; under the GIL; NULL if nothing is to do.
+ *                 It leaves an exception that is set alone, and drops references that the
+ *                 payload owns by externref_drop: by externref_release, a chain would recurse.
  * ValueError for the alignment, OverflowError for the size, MemoryError. */
 #define externref_type(name, size, align, drop_in_place) \
     (externref_api->type((name), (size), (align), (drop_in_place)))
 
 /* A block with a native payload that `init` makes in place: a raw pointer that the caller
- * owns. `init` gets the payload's address and `ctx` and returns 0; if it returns anything
+ * owns. `type` is externref_type's. `init` gets the payload's address and `ctx` and returns 0; if it returns anything
  * else, nothing is dropped, nothing leaks, and NULL is returned with the exception that
  * `init` set, or a RuntimeError. MemoryError. */
 #define externref_new_with(type, init, ctx) (externref_api->new_with((type), (init), (ctx)))

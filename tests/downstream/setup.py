@@ -1,0 +1,5 @@
+from setuptools import Extension, setup
+
+import externref
+
+setup(ext_modules=[Extension("downstream", ["downstream.pyx"], include_dirs=[externref.get_include()])])
