@@ -16,7 +16,7 @@ import externref
 from harness import OPERATIONS
 
 FILES = ["bench_make_drop", "bench_clone_drop", "bench_deref", "bench_out_and_back", "bench_identity",
-         "bench_function"]
+         "bench_function", "bench_numba"]
 ROUNDS = 2000
 WARMUP_ROUNDS = 20      # the interpreter specializes every copy of a statement
 

@@ -14,7 +14,10 @@ def run(*args):
 
 
 def test_stubs_match_the_module(tmp_path):
+    # These import the runtime that they are for, which may be missing.
+    adapters = write(tmp_path / "allowlist", "externref.numba\nexternref.wasmtime\n")
     run("mypy.stubtest", "externref", "--ignore-missing-stub", "--ignore-disjoint-bases",
+        "--allowlist", adapters, "--ignore-unused-allowlist",
         "--mypy-config-file", write(tmp_path / "mypy.ini", "[mypy]\n"))
 
 

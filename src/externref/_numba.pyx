@@ -1,0 +1,146 @@
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+"""The C half of externref.numba: what numba's generated code calls.
+
+In nopython code a reference is a pointer to an NRT *meminfo*, the block that numba counts
+its own values by. The meminfo owns one count of the allocation and drops it natively, as
+any compiled code does: on any thread, without the GIL. However many copies nopython code
+makes of a reference, they share that count::
+
+    VMExternRef --unbox: clone--> meminfo --box: clone--> VMExternRef
+                                     |
+                      freed: externref_drop(raw)
+"""
+
+from cpython.buffer cimport PyBUF_RECORDS
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport uintptr_t
+
+from externref._core cimport VMExternRef, externref_drop, register_raw, to_raw, wrap_clone
+
+from externref._core import MovedError
+
+cdef extern from *:
+    """
+    /* As numba/core/runtime/nrt_external.h has it; declared here so that the package
+     * builds without numba. */
+    typedef struct {
+        void *allocate;
+        void *allocate_external;
+        void *(*manage_memory)(void *data, void (*dtor)(void *));
+        void *acquire;
+        void (*release)(void *meminfo);
+        void *get_data;
+    } NRTFunctions;
+    """
+    ctypedef struct NRTFunctions:
+        void *(*manage_memory)(void *data, void (*dtor)(void *) noexcept) noexcept
+        void (*release)(void *meminfo) noexcept
+
+cdef extern from "Python.h":
+    # Cython's own declarations take objects, or leave these fields out.
+    ctypedef struct BufferView "Py_buffer":
+        void *buf
+        PyObject *obj
+        Py_ssize_t len
+        Py_ssize_t itemsize
+        bint readonly
+        int ndim
+        char *format
+        Py_ssize_t *shape
+        Py_ssize_t *strides
+        Py_ssize_t *suboffsets
+        void *internal
+    ctypedef struct PyBufferProcs:
+        int (*bf_getbuffer)(PyObject *, BufferView *, int) except -1
+        void (*bf_releasebuffer)(PyObject *, BufferView *) noexcept
+    ctypedef struct TypeSlots "PyTypeObject":
+        PyBufferProcs *tp_as_buffer
+    void Py_INCREF(PyObject *) noexcept
+
+ctypedef const NRTFunctions *(*NRTGetAPI)() noexcept
+
+cdef const NRTFunctions *nrt = NULL
+
+
+cdef void *unbox(object ref) except NULL:
+    """A new meminfo that owns a count of the reference's allocation; the caller owns it.
+
+    TypeError, MovedError, OverflowError, MemoryError. Needs the GIL.
+    """
+    cdef void *raw
+    cdef void *meminfo
+    if type(ref) is not VMExternRef:
+        raise TypeError(f"expected a VMExternRef, not {type(ref).__name__}")
+    register_raw((<VMExternRef>ref)._data)      # nopython code may hand out the address: ref.raw
+    raw = to_raw(ref)
+    meminfo = nrt.manage_memory(raw, externref_drop)
+    if meminfo == NULL:
+        externref_drop(raw)
+        raise MemoryError("no memory for a reference in nopython code")
+    return meminfo
+
+
+cdef class Constant:
+    """A meminfo that compiled code refers to as a global; owned by whoever owns the code."""
+
+    cdef void *meminfo
+
+    def __cinit__(self, VMExternRef ref not None):
+        self.meminfo = unbox(ref)
+
+    def __dealloc__(self):
+        if self.meminfo != NULL:
+            nrt.release(self.meminfo)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.meminfo
+
+
+# Numba's dispatcher finds the type of an argument by a *fingerprint*, which it has for
+# builtins, arrays and buffers only. For any other object it raises and clears an exception
+# and then asks Python code, which takes several times as long as the rest of the call. A
+# buffer's fingerprint is its shape, its format and its Python type. So VMExternRef answers
+# that one request, for a writable buffer with strides and a format, with an empty buffer.
+# It refuses every other as before: it is not bytes-like.
+
+cdef Py_ssize_t no_items = 0
+cdef Py_ssize_t one_byte = 1
+
+
+cdef int get_fingerprint(PyObject *self, BufferView *view, int flags) except -1:
+    view.obj = NULL
+    if flags != PyBUF_RECORDS:
+        raise TypeError("a bytes-like object is required, not 'externref.VMExternRef'")
+    if (<VMExternRef>self)._data == NULL:
+        raise MovedError        # typeof_ref() will say more
+    Py_INCREF(self)
+    view.obj = self
+    view.buf = b""
+    view.len = 0
+    view.itemsize = 1
+    view.readonly = False
+    view.ndim = 1
+    view.format = NULL
+    view.shape = &no_items
+    view.strides = &one_byte
+    view.suboffsets = NULL
+    view.internal = NULL
+    return 0
+
+
+cdef PyBufferProcs fingerprint
+fingerprint.bf_getbuffer = get_fingerprint
+fingerprint.bf_releasebuffer = NULL
+
+
+def initialize(get_api):
+    """Takes the address of NRT_get_api, after which the functions may be called; gives
+    numba's dispatcher its fingerprint of a VMExternRef."""
+    global nrt
+    nrt = (<NRTGetAPI><uintptr_t>get_api)()
+    (<TypeSlots *><PyTypeObject *>VMExternRef).tp_as_buffer = &fingerprint
+
+
+unbox_address = <uintptr_t>&unbox
+box_address = <uintptr_t>wrap_clone
