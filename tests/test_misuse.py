@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 import pytest
+from conftest import wait_until_drained
 
 import externref
 from externref import (
@@ -178,6 +179,7 @@ def test_dropped_by_compiled_code_as_it_is_cloned(foreign):
         except InvalidRawPointerError:
             outcomes.add(None)
     assert outcomes <= {True, None}
+    wait_until_drained()
 
 
 def test_the_stated_limit_a_stale_address_that_a_new_block_was_handed_out_at():

@@ -1,0 +1,101 @@
+/* _wasmtime_abi.h: what externref._wasmtime uses of wasmtime's C API.
+ *
+ * The library is the one that wasmtime-py has loaded, found at run time, so there is nothing
+ * to link to and no header of wasmtime's to build with. These layouts and signatures are
+ * those of wasmtime 45 to 50; at import they are compared with wasmtime-py's own ctypes
+ * declarations, which its authors generate from the headers. */
+#ifndef EXTERNREF_WASMTIME_ABI_H
+#define EXTERNREF_WASMTIME_ABI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct wasmtime_context wasmtime_context_t;
+typedef struct wasmtime_caller wasmtime_caller_t;
+typedef struct wasmtime_error wasmtime_error_t;
+typedef struct wasm_trap_t wasm_trap_t;
+typedef struct wasm_functype_t wasm_functype_t;
+
+/* Every item names its store first; the rest is wasmtime's. store_id 0: a null reference. */
+typedef struct {
+    uint64_t store_id;
+    void *internal;
+} wasmtime_func_t;
+
+typedef struct {
+    struct {
+        uint64_t store_id;
+        uint32_t internal1;
+    } item;
+    uint32_t internal2;
+} wasmtime_table_t;
+
+typedef struct {
+    uint64_t store_id;
+    uint32_t internal[3];
+} wasmtime_global_t;
+
+/* A root: the referent is not collected until it is unrooted. */
+typedef struct {
+    uint64_t store_id;
+    uint32_t internal1;
+    uint32_t internal2;
+    void *internal3;
+} wasmtime_externref_t;
+
+/* A value as compiled code has it. References in it are not roots: a collection invalidates
+ * them, so they exist only between the last allocation and the call, and between the call and
+ * the first thing done after it. */
+typedef union {
+    int32_t i32;
+    int64_t i64;
+    float f32;
+    double f64;
+    uint8_t v128[16];
+    uint32_t externref;
+    void *funcref;
+} wasmtime_val_raw_t;
+
+typedef union {
+    wasmtime_val_raw_t number; /* only the numeric fields of it */
+    wasmtime_externref_t externref;
+    wasmtime_func_t funcref;
+} wasmtime_valunion_t;
+
+typedef struct {
+    uint8_t kind;
+    wasmtime_valunion_t of;
+} wasmtime_val_t;
+
+/* The functions, by their names without `wasmtime_`. */
+typedef struct {
+    wasmtime_error_t *(*context_gc)(wasmtime_context_t *);
+    wasmtime_error_t *(*func_call_unchecked)(wasmtime_context_t *, const wasmtime_func_t *, wasmtime_val_raw_t *,
+                                             size_t, wasm_trap_t **);
+    void (*func_new_unchecked)(wasmtime_context_t *, const wasm_functype_t *,
+                               wasm_trap_t *(*)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t), void *,
+                               void (*)(void *), wasmtime_func_t *);
+    void *(*func_to_raw)(wasmtime_context_t *, const wasmtime_func_t *);
+    void (*func_from_raw)(wasmtime_context_t *, void *, wasmtime_func_t *);
+    bool (*externref_new)(wasmtime_context_t *, void *, void (*)(void *), wasmtime_externref_t *);
+    void *(*externref_data)(wasmtime_context_t *, const wasmtime_externref_t *);
+    uint32_t (*externref_to_raw)(wasmtime_context_t *, const wasmtime_externref_t *);
+    void (*externref_from_raw)(wasmtime_context_t *, uint32_t, wasmtime_externref_t *);
+    void (*externref_unroot)(wasmtime_externref_t *);
+    bool (*table_get)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, wasmtime_val_t *);
+    wasmtime_error_t *(*table_set)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *);
+    uint64_t (*table_size)(wasmtime_context_t *, const wasmtime_table_t *);
+    wasmtime_error_t *(*table_grow)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *,
+                                    uint64_t *);
+    void (*global_get)(wasmtime_context_t *, const wasmtime_global_t *, wasmtime_val_t *);
+    wasmtime_error_t *(*global_set)(wasmtime_context_t *, const wasmtime_global_t *, const wasmtime_val_t *);
+    wasm_trap_t *(*trap_new)(const char *, size_t);
+} wasmtime_functions;
+
+/* The data of an externref is a raw pointer with the top bit set. No user-space address of
+ * x86-64 or AArch64 has it, and no index of wasmtime-py's slab, so it tells ours from theirs
+ * without a look at what it points to. */
+#define EXTERNREF_WASMTIME_TAG ((uintptr_t)1 << 63)
+
+#endif /* EXTERNREF_WASMTIME_ABI_H */

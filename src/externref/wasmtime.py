@@ -1,0 +1,65 @@
+"""wasmtime at native speed, for users of wasmtime-py (the extra `externref[wasmtime]`).
+
+    import wasmtime, externref.wasmtime
+
+    f = externref.wasmtime.bind(store, instance.exports(store)["f"])    # or a table, or a global
+    f(obj)                                  # conversions worked out once, no ctypes in the call
+    f.refs(obj)                             # externref results as VMExternRef
+
+    externref.wasmtime.func(store, wasmtime.FuncType([...], [...]), callable)   # a host function
+
+Stores, modules and instances stay wasmtime-py's own. Any object passes as an externref:
+None is null, a VMExternRef passes as itself, anything else is boxed. wasmtime's
+collector drops it by native code, on whatever thread and at whatever time it likes; the
+object is released soon after, under the GIL.
+
+Importing this changes two things in wasmtime-py, for its whole process: `Store.close()` raises
+RuntimeError while a bound call runs in the store, and externrefs that were made here are read
+as their objects by wasmtime-py's own functions too.
+"""
+
+from importlib.metadata import version as _version
+
+_TESTED = range(45, 51)     # the major versions of wasmtime-py
+
+try:
+    _found = _version("wasmtime")
+except ModuleNotFoundError as missing:
+    raise ImportError("externref.wasmtime needs wasmtime-py: pip install 'externref[wasmtime]'") from missing
+
+# Struct layouts and signatures of the C API change between major versions.
+if int(_found.partition(".")[0]) not in _TESTED:
+    raise ImportError(
+        f"externref.wasmtime is tested with wasmtime {_TESTED[0]} to {_TESTED[-1]}, not {_found}: "
+        f"pip install 'wasmtime>={_TESTED[0]},<{_TESTED[-1] + 1}'"
+    )
+
+import wasmtime as _wasmtime_py
+from wasmtime._slab import Slab as _Slab
+from wasmtime._value import SLAB as _SLAB
+
+from externref._wasmtime import STATE_ATTRIBUTE, TAG, Func, Global, Table, bind, func, object_at
+
+__all__ = ["Func", "Global", "Table", "bind", "func"]
+
+
+class _SlabAndOurs(_Slab):
+    """wasmtime-py's slab of objects, which also knows the externrefs made here."""
+
+    def get(self, idx):
+        data = idx + 1      # as wasmtime-py's _unintern got it from the externref
+        return object_at(data) if data & TAG else super().get(idx)
+
+
+_SLAB.__class__ = _SlabAndOurs
+
+
+def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
+    """Store._delete, which frees the store: bound objects must know, and may object."""
+    state = self.__dict__.get(STATE_ATTRIBUTE)
+    if state is not None:
+        state.close()
+    delete(self, ptr)
+
+
+_wasmtime_py.Store._delete = _delete

@@ -1,0 +1,244 @@
+"""Host functions: Python callables that Wasm code calls."""
+
+import gc
+import sys
+import traceback
+
+import pytest
+
+ew = pytest.importorskip("externref.wasmtime", exc_type=ImportError)
+import wasmtime  # noqa: E402
+
+import externref  # noqa: E402
+
+from wasmtime_fixtures import func_type, instantiate, store  # noqa: E402, F401
+
+
+@pytest.fixture
+def relay(instantiate, store, func_type):
+    """relay(params, results, callable): the bound export of a function that calls the host's."""
+
+    def relay(params, results, callable, host=None):
+        host = host or ew.func(store, func_type(params, results), callable)
+        gets = "".join(f"local.get {i} " for i in range(len(params.split())))
+        return instantiate(f"""(module (import "" "" (func $host (param {params}) (result {results})))
+            (func (export "call") (param {params}) (result {results}) {gets} call $host))""", host).call
+
+    return relay
+
+
+def test_every_type_goes_through(relay):
+    types = "i32 i64 f32 f64 externref funcref"
+    seen = []
+    call = relay(types, types, lambda *args: (seen.append(args), args)[1])
+    value = object()
+    assert call(-1, 2**63 - 1, 1.5, 0.1, value, None) == (-1, 2**63 - 1, 1.5, 0.1, value, None)
+    assert seen == [(-1, 2**63 - 1, 1.5, 0.1, value, None)]
+
+
+def test_a_funcref_goes_through(relay, store, func_type):
+    answer = ew.func(store, func_type("", "i32"), lambda: 42)
+    call = relay("funcref", "funcref", lambda function: ew.bind(store, function))
+    assert ew.bind(store, call(answer))() == 42
+
+
+def test_results_may_be_any_sequence(relay):
+    for returned in ([1, 2.5], (1, 2.5), iter((1, 2.5)), {1: 0, 2.5: 0}):
+        assert relay("", "i32 f64", lambda: returned)() == (1, 2.5)
+
+
+@pytest.mark.parametrize("count", [8, 9, 200])
+def test_many_parameters_and_results(relay, count):
+    types = "externref " * count
+    values = tuple(object() for _ in range(count))
+    assert relay(types, types, lambda *args: args[::-1])(*values) == values[::-1]
+
+
+@pytest.mark.parametrize("results, returned, error, words", [
+    ("", 1, TypeError, "no results, but returned int"),
+    ("i32", None, TypeError, r"result 1 \(i32\): expected an int, not NoneType"),
+    ("i32", 2**40, OverflowError, r"result 1 \(i32\)"),
+    ("i32 i32", (1,), TypeError, "2 results, but returned 1"),
+    ("i32 i32", (1, 2, 3), TypeError, "2 results, but returned 3"),
+    ("i32 i32", 5, TypeError, "not iterable"),
+    ("externref f32", (object(), "x"), TypeError, r"result 2 \(f32\)"),
+    ("funcref", 5, TypeError, r"result 1 \(funcref\)"),
+])
+def test_results_that_do_not_fit(relay, results, returned, error, words):
+    with pytest.raises(error, match=words):
+        relay("", results, lambda: returned)()
+
+
+def test_a_function_of_another_store_as_a_result(relay, func_type):
+    with wasmtime.Store() as other:
+        stranger = wasmtime.Func(other, func_type(), lambda: None)
+        with pytest.raises(ValueError, match=r"result 1 \(funcref\).*another store"):
+            relay("", "funcref", lambda: stranger)()
+
+
+def test_spent_references_as_results(relay):
+    ref = externref.VMExternRef(1)
+    ref.drop()
+    with pytest.raises(externref.MovedError):
+        relay("", "externref", lambda: ref)()
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("exception", [ValueError("no"), KeyboardInterrupt(), SystemExit(3), Stop()], ids=repr)
+def test_an_exception_comes_out_unchanged_with_its_traceback(relay, exception):
+    def inner():
+        raise exception
+
+    def outer():
+        inner()
+
+    call = relay("", "", outer)
+    for _ in range(3):
+        exception.__traceback__ = None
+        with pytest.raises(type(exception)) as caught:
+            call()
+        assert caught.value is exception
+        names = [frame.name for frame in traceback.extract_tb(exception.__traceback__)]
+        assert names[-2:] == ["outer", "inner"]
+    assert exception.__cause__ is None and exception.__context__ is None
+
+
+@pytest.mark.parametrize("host_is", ["ours", "theirs"])
+@pytest.mark.parametrize("call_is", ["ours", "theirs"])
+def test_exceptions_cross_between_ours_and_wasmtime_pys(instantiate, store, func_type, host_is, call_is):
+    def raise_it():
+        raise KeyError("mine")
+
+    make = ew.func if host_is == "ours" else wasmtime.Func
+    module = instantiate("""(module (import "" "" (func $f))
+        (func (export "call") call $f) (func (export "trap") unreachable))""", make(store, func_type(), raise_it))
+    call = module.call if call_is == "ours" else lambda: module.raw["call"](store)
+    with pytest.raises(KeyError, match="mine"):
+        call()
+    # Nothing of it is left: a trap is a trap again, both ways.
+    with pytest.raises(wasmtime.Trap):
+        module.trap()
+    with pytest.raises(wasmtime.Trap):
+        module.raw["trap"](store)
+
+
+def test_an_exception_that_was_caught_on_the_way_does_not_come_back(instantiate, store, func_type):
+    # Ours calls, wasmtime-py's host function calls by wasmtime-py, ours raises, theirs catches.
+    def raise_it():
+        raise KeyError("inner")
+
+    def catch():
+        with pytest.raises(KeyError):
+            inner.raw["call"](store)
+
+    inner = instantiate('(module (import "" "" (func $f)) (func (export "call") call $f))',
+                        ew.func(store, func_type(), raise_it))
+    outer = instantiate('(module (import "" "" (func $f)) (func (export "call") call $f unreachable))',
+                        wasmtime.Func(store, func_type(), catch))
+    with pytest.raises(wasmtime.Trap, match="unreachable"):
+        outer.call()
+
+
+def test_an_exception_during_instantiation(store, func_type):
+    def raise_it():
+        raise KeyError("start")
+
+    module = wasmtime.Module(store.engine, '(module (import "" "" (func $f)) (start $f))')
+    with pytest.raises(KeyError, match="start"):
+        wasmtime.Instance(store, module, [ew.func(store, func_type(), raise_it)])
+
+
+def test_exceptions_do_not_leak(relay, make_payload):
+    dropped = []
+
+    def raise_it():
+        held = make_payload(dropped)  # noqa: F841  kept by the traceback
+        raise ValueError
+
+    call = relay("", "", raise_it)
+    for _ in range(100):
+        with pytest.raises(ValueError):
+            call()
+    gc.collect()
+    assert len(dropped) == 100
+
+
+def test_calls_nest(relay, store):
+    depth = []
+
+    def down(level):
+        depth.append(level)
+        return call(level - 1) + 1 if level else 0
+
+    call = relay("i32", "i32", down)
+    assert call(20) == 20 and depth == list(range(20, -1, -1))
+
+
+def test_endless_recursion_ends(relay):
+    call = relay("", "", lambda: call())
+    with pytest.raises((wasmtime.Trap, RecursionError)):
+        call()
+    assert sys.getrecursionlimit() > 0
+
+
+def test_callables_of_every_kind(relay):
+    class Callable:
+        def __call__(self, value):
+            return value
+
+        def method(self, value):
+            return value
+
+    value = object()
+    for callable in (Callable(), Callable().method, lambda value: value, [].append):
+        assert relay("externref", "externref", callable)(value) in (value, None)
+
+
+def test_a_lambda_that_takes_other_arguments(relay):
+    with pytest.raises(TypeError, match="positional"):
+        relay("i32", "", lambda: None)(1)
+
+
+def test_linked_by_a_linker(store, func_type):
+    linker = wasmtime.Linker(store.engine)
+    linker.define(store, "env", "touch", ew.func(store, func_type("externref"), list.sort))
+    module = wasmtime.Module(store.engine, """(module (import "env" "touch" (func $touch (param externref)))
+        (func (export "f") (param externref) (call $touch (local.get 0))))""")
+    values = [3, 1, 2]
+    ew.bind(store, linker.instantiate(store, module).exports(store)["f"])(values)
+    assert values == [1, 2, 3]
+
+
+def test_a_callable_lives_as_long_as_the_store(func_type, make_payload):
+    dropped = []
+    store = wasmtime.Store()
+    payload = make_payload(dropped)
+    ew.func(store, func_type(), lambda held=payload: None)
+    del payload
+    gc.collect()
+    assert not dropped
+    store.close()
+    externref.drain()
+    gc.collect()
+    assert len(dropped) == 1
+
+
+def test_a_type_of_another_engine_may_be_used(store, func_type):
+    with wasmtime.Store() as other:
+        of_other = wasmtime.Func(other, func_type("i32", "i32"), lambda value: value).type(other)
+        assert ew.bind(store, ew.func(store, of_other, lambda value: value + 1))(1) == 2
+
+
+def test_other_arguments_are_refused(store, func_type):
+    with pytest.raises(TypeError, match="wasmtime.Store"):
+        ew.func(None, func_type(), print)
+    with pytest.raises(TypeError, match="FuncType"):
+        ew.func(store, "i32", print)
+    with pytest.raises(TypeError, match="callable"):
+        ew.func(store, func_type(), 3)
+    module = wasmtime.Module(store.engine, '(module (import "" "" (func (param v128))))')
+    with pytest.raises(TypeError, match="parameter 1"):
+        ew.func(store, module.imports[0].type, print)

@@ -1,0 +1,53 @@
+"""What is checked at import: the version of wasmtime-py, its declarations, its absence."""
+
+import pytest
+
+pytest.importorskip("externref.wasmtime", exc_type=ImportError)
+
+# name: (what is changed before the import, words of the ImportError)
+CASES = {
+    "too old": ("metadata.version = lambda name: '44.0.0'", ["tested with wasmtime 45 to", "not 44.0.0"]),
+    "too new": ("metadata.version = lambda name: '999.1.2'", ["tested with", "not 999.1.2"]),
+    "not installed": ("def missing(name): raise metadata.PackageNotFoundError(name)\nmetadata.version = missing",
+                      ["needs wasmtime-py", "externref[wasmtime]"]),
+    "a struct of another size": ("ffi.wasmtime_externref_t = ffi.wasmtime_func_t",
+                                 ["wasmtime_externref_t with 16 bytes", "24 bytes"]),
+    "a struct of another layout": ("""
+class wasmtime_val(ctypes.Structure):
+    _fields_ = [("of", ffi.wasmtime_valunion_t), ("kind", ctypes.c_uint64)]
+ffi.wasmtime_val_t = wasmtime_val""", ["wasmtime_val_t ", "'kind'"]),
+    "a struct that is gone": ("del ffi.wasmtime_val_raw_t", ["wasmtime_val_raw_t with 0 bytes"]),
+    "a function that is gone": ("""
+class Library:
+    def __getattr__(self, name, dll=ffi.dll):
+        if name == "wasmtime_trap_new": raise AttributeError(name)
+        return getattr(dll, name)
+ffi.dll = Library()""", ["no wasmtime_trap_new"]),
+    "a function of another signature": ("ffi.dll.wasmtime_context_gc.restype = None",
+                                        ["wasmtime_context_gc", "'vp'", "'pp'"]),
+    "a function with another parameter": ("ffi.dll.wasmtime_table_get.argtypes = [ctypes.c_void_p] * 4",
+                                          ["wasmtime_table_get", "'bpppp'"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_clear_import_error(run_python, case):
+    change, words = CASES[case]
+    message = run_python(f"""
+import ctypes
+from importlib import metadata
+import wasmtime
+from wasmtime import _ffi as ffi
+{change}
+try: import externref.wasmtime
+except ImportError as error: print(error)
+""")
+    assert message and all(word in message for word in words), message
+
+
+def test_the_library_is_the_one_that_wasmtime_py_loaded(run_python):
+    assert run_python("""
+import externref.wasmtime
+with open("/proc/self/maps") as file:
+    print(len({line.split()[-1] for line in file if "wasmtime.so" in line and "externref" not in line}))
+""") == "1\n"
