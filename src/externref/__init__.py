@@ -11,6 +11,7 @@ Compiled code copies and drops a reference by changing one integer at a fixed of
 
 from pathlib import Path
 
+from externref._activations import VMExternRefActivationsTable
 from externref._core import (
     InvalidRawPointerError,
     MovedError,
@@ -29,6 +30,7 @@ __all__ = [
     "MovedError",
     "Stats",
     "VMExternRef",
+    "VMExternRefActivationsTable",
     "drain",
     "get_include",
     "option_from_raw",

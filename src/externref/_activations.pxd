@@ -1,0 +1,40 @@
+# The C view of the activations table: `from externref._activations cimport VMExternRefActivationsTable`.
+
+from cpython.object cimport PyObject
+from externref._core cimport VMExternRef
+from libc.stdint cimport uintptr_t
+
+
+cdef extern from "externref_activations.h" nogil:
+    ctypedef struct VMExternRefActivations:
+        void **next
+        void **end
+
+cdef extern from "_refset.h" nogil:
+    ctypedef struct RefSet:
+        uintptr_t *slots
+        size_t capacity
+        size_t count
+    int refset_mark(RefSet *set, uintptr_t word) noexcept
+    void refset_mark_words(RefSet *set, const void *start, const void *end) noexcept
+
+cdef extern from "Python.h":
+    ctypedef int (*visitproc)(PyObject *, void *) noexcept
+
+
+cdef class VMExternRefActivationsTable:
+    cdef VMExternRefActivations alloc       # next and end; between the chunk's start and next, the newest
+    cdef void **chunk                       # the bump chunk's start; NULL until the first insertion
+    cdef RefSet over_approximated           # the older entries
+    cdef size_t moved                       # how many went from the chunk to the set since the last sweep
+    cdef size_t threshold                   # gathered since the last sweep, they make the next one due
+    cdef readonly size_t collections
+
+    # What runs arbitrary Python code says so; nothing else here does.
+    cdef int flush(self) except -1
+    cdef int make_room(self, size_t count) except -1
+    cdef size_t gathered(self) noexcept
+    cdef Py_ssize_t sweep_unmarked(self) except -1          # arbitrary code
+    cdef void drop_all(self) noexcept                       # arbitrary code
+    cdef void move_in(self, VMExternRef ref)
+    cdef int traverse(self, visitproc visit, void *arg) noexcept

@@ -1,0 +1,346 @@
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: embedsignature=True, embedsignature.format=clinic
+"""The owner of the references that compiled frames borrow: deferred reference counting.
+
+Compiled code that does not count must be given references that somebody else owns for as
+long as it may use them. The activations table is that somebody: it owns one count for
+every reference passed in, and a collection keeps what compiled code can still reach (its
+frames, tables and globals: the roots) and drops the rest.
+
+An entry is made in the bump chunk, by storing it and moving `next`. A full chunk is emptied
+into the over-approximated set, which holds each reference once, with one count. A collection
+does that first, marks in the set what the roots name, and sweeps: the set is replaced by
+one of the marked, and only then, with the table consistent, are the others dropped, since
+a drop can run a __del__ that inserts and collects in turn.
+
+Roots need not be exact. A word that is no entry of the table marks nothing, so any memory
+may be searched for them; a word that happens to equal an entry keeps it for one more
+collection.
+
+Source: VMExternRefActivationsTable of wasmtime's crates/runtime/src/externref.rs.
+"""
+
+cimport cython
+from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+
+from externref._core cimport EXTERNREF_ACQUIRE, VMExternData, is_native, release
+
+cdef extern from "Python.h":
+    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
+    ctypedef int (*inquiry)(PyObject *) noexcept
+    ctypedef struct TypeSlots "PyTypeObject":
+        unsigned long tp_flags
+        traverseproc tp_traverse
+        inquiry tp_clear
+        void (*tp_free)(void *) noexcept
+    unsigned long Py_TPFLAGS_HAVE_GC
+    void PyObject_GC_UnTrack(PyObject *) noexcept
+    void PyObject_GC_Del(void *) noexcept
+    void PyType_Modified(PyTypeObject *) noexcept
+
+cdef extern from *:
+    """
+    #define CHUNK_SIZE 512
+    #define NEXT_OFFSET offsetof(VMExternRefActivations, next)
+    #define END_OFFSET offsetof(VMExternRefActivations, end)
+    """
+    const size_t CHUNK_SIZE
+    const size_t NEXT_OFFSET
+    const size_t END_OFFSET
+
+cdef extern from "_refset.h" nogil:
+    int refset_add(RefSet *set, uintptr_t raw) noexcept
+    uintptr_t *refset_slot(const RefSet *set, uintptr_t raw) noexcept
+    int refset_init(RefSet *set, size_t count) noexcept
+    int refset_reserve(RefSet *set, size_t more) noexcept
+    void refset_free(RefSet *set) noexcept
+
+# externref.abi gives these to JITs.
+ACTIVATIONS_NEXT_OFFSET = NEXT_OFFSET
+ACTIVATIONS_END_OFFSET = END_OFFSET
+
+
+cdef int refuse_memory() except -1:
+    raise MemoryError("no memory for the activations table")
+
+
+cdef void *raw_of(object ref) except NULL:
+    """The raw pointer of a VMExternRef; MovedError if it is spent."""
+    if not isinstance(ref, VMExternRef):
+        raise TypeError(f"expected a VMExternRef, not {type(ref).__name__}")
+    ref.strong_count
+    return (<VMExternRef>ref)._data
+
+
+cdef uintptr_t address_of(object value) except? 0:
+    try:
+        return PyNumber_Index(value)
+    except OverflowError:
+        raise OverflowError(f"{value} is no address: it does not fit in a word") from None
+
+
+@cython.final
+cdef class VMExternRefActivationsTable:
+    """Owns the references that compiled code borrows.
+
+    For the author of a JIT or another runtime, who knows where its references can be; an
+    externref.wasm2c.Store has a table of its own. Insert a reference before compiled code
+    gets its raw pointer; collect now and then, naming the roots. What is inserted stays alive
+    until a collection finds no root for it, or the table goes.
+
+    Compiled code inserts by itself through `address`, as externref_activations.h shows.
+
+    Not for several threads at a time, except that each method holds the GIL. A collection
+    and the death of the table can run arbitrary code: finalizers of what they drop.
+    """
+
+    def __cinit__(self):
+        self.threshold = CHUNK_SIZE
+
+    def __dealloc__(self):
+        PyObject_GC_UnTrack(<PyObject *>self)
+        self.drop_all()
+        free(self.chunk)
+
+    @property
+    def address(self):
+        """The address of the VMExternRefActivations struct: `next` and `end` are in it at
+        externref.abi.ACTIVATIONS_NEXT_OFFSET and ACTIVATIONS_END_OFFSET. An int, valid while
+        the table lives."""
+        return <uintptr_t>&self.alloc
+
+    def __len__(self):
+        """How many references the table owns; one that is in the chunk twice counts twice."""
+        return self.over_approximated.count + (self.alloc.next - self.chunk)
+
+    def bump_capacity_remaining(self):
+        """How many references fit in the bump chunk before it is full; 0 before the first."""
+        return self.alloc.end - self.alloc.next
+
+    def try_insert(self, ref, /):
+        """Move a VMExternRef in if the bump chunk has room; whether it had.
+
+        If it had, the table owns the count and `ref` is spent; if not, `ref` is as before.
+        Raises TypeError, MovedError, MemoryError.
+
+        Source: VMExternRefActivationsTable::try_insert.
+        """
+        raw_of(ref)
+        if self.chunk == NULL:
+            self.make_room(1)
+        if self.alloc.next == self.alloc.end:
+            return False
+        self.move_in(ref)
+        return True
+
+    def insert_without_gc(self, ref, /):
+        """Move a VMExternRef in, spending it. Never collects.
+
+        Raises TypeError, MovedError, MemoryError (and `ref` is as before).
+
+        Source: VMExternRefActivationsTable::insert_without_gc.
+        """
+        raw_of(ref)
+        self.make_room(1)
+        self.move_in(ref)
+
+    def insert_with_gc(self, ref, /, roots=(), ranges=()):
+        """Insert a clone of a VMExternRef, which stays valid; collects first if the bump
+        chunk is full. The new entry is not subject to that collection.
+
+        roots, ranges: as for gc().
+        Raises TypeError, MovedError, MemoryError, and what gc() does; nothing is inserted then.
+
+        Source: VMExternRefActivationsTable::insert_with_gc.
+        """
+        raw_of(ref)
+        if self.chunk != NULL and self.alloc.next == self.alloc.end:
+            self.gc(roots, ranges)
+        clone = ref.clone()
+        self.make_room(1)
+        self.move_in(clone)
+
+    def insert_precise_stack_root(self, root, /):
+        """Mark the entry at the raw pointer `root`, an int, so that the next sweep() keeps it.
+
+        Whether there is such an entry. Raises TypeError, OverflowError, MemoryError.
+
+        Source: VMExternRefActivationsTable::insert_precise_stack_root.
+        """
+        cdef uintptr_t raw = address_of(root)
+        self.flush()
+        return refset_mark(&self.over_approximated, raw) != 0
+
+    def sweep(self):
+        """Drop every entry that was not marked since the last sweep; how many.
+
+        Source: VMExternRefActivationsTable::sweep.
+        """
+        self.flush()
+        return self.sweep_unmarked()
+
+    def gc(self, roots=(), ranges=()):
+        """Collect: drop every entry that no root names; how many were dropped.
+
+        roots: raw pointers, ints. 0, and addresses that are no entry, name nothing.
+        ranges: pairs (address, size in bytes) of memory, such as a stack or a Wasm table,
+            in which every aligned word names a root. It must be readable: a wrong one is
+            undefined behaviour.
+        Raises TypeError, OverflowError, ValueError for a negative size, MemoryError, having
+        dropped nothing.
+
+        Source: gc of externref.rs.
+        """
+        cdef uintptr_t start
+        roots = [address_of(root) for root in roots]    # arbitrary code, before anything is marked
+        ranges = [(address_of(address), address_of(size)) for address, size in ranges]
+        for address, size in ranges:
+            address_of(address + size)
+        self.flush()
+        for root in roots:
+            refset_mark(&self.over_approximated, <uintptr_t>root)
+        for address, size in ranges:
+            start = address
+            # SAFETY: readable, as the caller promised.
+            refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
+        return self.sweep_unmarked()
+
+    cdef void move_in(self, VMExternRef ref):
+        """Moves the wrapper's count in; the chunk has room."""
+        self.alloc.next[0] = <void *><uintptr_t>ref.into_raw()
+        self.alloc.next += 1
+
+    cdef size_t gathered(self) noexcept:
+        """How many were inserted since the last sweep."""
+        return self.moved + (self.alloc.next - self.chunk)
+
+    cdef int make_room(self, size_t count) except -1:
+        """Makes the bump chunk have room for `count` references."""
+        cdef size_t size = max(count, CHUNK_SIZE)
+        cdef void **chunk
+        if <size_t>(self.alloc.end - self.alloc.next) >= count and self.chunk != NULL:
+            return 0
+        if self.chunk != NULL:
+            self.flush()
+        if <size_t>(self.alloc.end - self.chunk) < size:    # the first, or more at once than ever
+            chunk = <void **>malloc(size * sizeof(void *))
+            if chunk == NULL:
+                refuse_memory()
+            free(self.chunk)
+            self.chunk = self.alloc.next = chunk
+            self.alloc.end = chunk + size
+        return 0
+
+    cdef int flush(self) except -1:
+        """Empties the bump chunk into the set."""
+        cdef size_t filled = self.alloc.next - self.chunk
+        cdef void **slot = self.chunk
+        if refset_reserve(&self.over_approximated, filled) != 0:
+            refuse_memory()
+        while slot != self.alloc.next:
+            if not refset_add(&self.over_approximated, <uintptr_t>slot[0]):
+                release(slot[0])    # a second count of an entry: never the last
+            slot += 1
+        self.alloc.next = self.chunk
+        self.moved += filled
+        return 0
+
+    cdef Py_ssize_t sweep_unmarked(self) except -1:
+        """Drops the set's unmarked entries, and unmarks the others."""
+        cdef RefSet old = self.over_approximated
+        cdef RefSet kept
+        cdef size_t marked = 0, i
+        cdef Py_ssize_t dropped = 0
+        for i in range(old.capacity):
+            marked += old.slots[i] & 1
+        if refset_init(&kept, marked) != 0:
+            refuse_memory()
+        for i in range(old.capacity):
+            if old.slots[i] & 1:
+                refset_add(&kept, old.slots[i] - 1)
+                old.slots[i] = 0
+        self.over_approximated = kept
+        self.moved = 0
+        self.threshold = max(CHUNK_SIZE, kept.count)    # amortised: as many new ones as there are old ones
+        self.collections += 1
+        # Detached: from here on arbitrary code may run.
+        for i in range(old.capacity):
+            if old.slots[i] != 0:
+                release(<void *>old.slots[i])
+                dropped += 1
+        refset_free(&old)
+        return dropped
+
+    cdef void drop_all(self) noexcept:
+        """Drops every entry, also those that are inserted meanwhile."""
+        cdef RefSet old
+        cdef void **chunk
+        cdef void **slot
+        cdef size_t i
+        while self.chunk != NULL or self.over_approximated.count:
+            old, chunk, slot = self.over_approximated, self.chunk, self.alloc.next
+            self.over_approximated = RefSet(NULL, 0, 0)
+            self.chunk = self.alloc.next = self.alloc.end = NULL
+            self.moved = 0
+            for i in range(old.capacity):
+                if old.slots[i] != 0:
+                    release(<void *>(old.slots[i] & ~<uintptr_t>1))
+            while slot != chunk:
+                slot -= 1
+                release(slot[0])
+            refset_free(&old)
+            free(chunk)
+        refset_free(&self.over_approximated)
+
+    cdef int traverse(self, visitproc visit, void *arg) noexcept:
+        cdef void **slot = self.chunk
+        cdef size_t i
+        cdef int result
+        while slot != self.alloc.next:
+            result = visit_entry(<VMExternData *>slot[0], visit, arg)
+            if result != 0:
+                return result
+            slot += 1
+        for i in range(self.over_approximated.capacity):
+            if self.over_approximated.slots[i] != 0:
+                result = visit_entry(
+                    <VMExternData *>(self.over_approximated.slots[i] & ~<uintptr_t>1), visit, arg)
+                if result != 0:
+                    return result
+        return 0
+
+
+# --- Cycles -------------------------------------------------------------------------
+
+cdef inline int visit_entry(VMExternData *data, visitproc visit, void *arg) noexcept:
+    # The block's Python reference is the table's alone only if nobody else owns the block or was
+    # lent it. The payload is right before the footer.
+    if (EXTERNREF_ACQUIRE(&data.ref_count) == 1 and data.handles == 0
+            and not data.exposed and data.borrows == 0 and not is_native(data)):
+        return visit((<PyObject **>data)[-1], arg)
+    return 0
+
+
+cdef int table_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
+    return (<VMExternRefActivationsTable>self).traverse(visit, arg)
+
+
+cdef int table_clear(PyObject *self) noexcept:
+    (<VMExternRefActivationsTable>self).drop_all()
+    return 0
+
+
+cdef void prepare_type() noexcept:
+    """Makes the table a collected type: Cython sees no Python object in it."""
+    cdef TypeSlots *cls = <TypeSlots *>VMExternRefActivationsTable
+    cls.tp_flags |= Py_TPFLAGS_HAVE_GC
+    cls.tp_traverse = table_traverse
+    cls.tp_clear = table_clear
+    cls.tp_free = PyObject_GC_Del
+    PyType_Modified(<PyTypeObject *>VMExternRefActivationsTable)
+
+
+prepare_type()

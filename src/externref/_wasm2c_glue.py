@@ -1,0 +1,276 @@
+"""The C around what wasm2c writes: _wasm2c_runtime.h, for one module's types.
+
+For every function type there is a call, from slots to C arguments and back, and a host function,
+the reverse. Imports are stubs that call through the instance's list, so that one of another
+compiled module is called directly, and one of Python's through its host function. In a table that
+an element segment filled, wasm2c 1.0.42 has the address of the pointer to the list for an imported
+function, and the pointer itself everywhere else: the list begins with a pointer to itself, so
+that a stub finds it either way.
+"""
+
+from externref._wasm_binary import Binary, FuncType, GlobalType, MemoryType, TableType
+
+# C type, and the letter that wasm2c has for it in the names of its structs of several results.
+C_TYPES = {"i32": ("u32", "i"), "i64": ("u64", "j"), "f32": ("f32", "f"), "f64": ("f64", "d"),
+           "funcref": ("wasm_rt_funcref_t", "r"), "externref": ("wasm_rt_externref_t", "e")}
+TYPE_CODES = {"i32": "WASM_RT_I32", "i64": "WASM_RT_I64", "f32": "WASM_RT_F32", "f64": "WASM_RT_F64",
+              "v128": "WASM_RT_V128", "funcref": "WASM_RT_FUNCREF", "externref": "WASM_RT_EXTERNREF"}
+
+BEFORE = """\
+#include <stdio.h>
+#include <stdlib.h>
+#include "wasm-rt.h"
+#include "_wasm2c_runtime.h"
+#include "module.h"
+
+static const Wasm2cHost *host;
+
+/* The call depth that wasm2c counts says little of the stack that is left, which Python
+ * shares: the stack itself is looked at. */
+#define wasm_rt_call_stack_depth ((uint32_t){0})
+#undef WASM_RT_MAX_CALL_STACK_DEPTH
+#define WASM_RT_MAX_CALL_STACK_DEPTH ((char *)__builtin_frame_address(0) > host->stack_limit ? 1 : 0)
+#include "module.c"
+#undef wasm_rt_call_stack_depth
+
+/* Part of the runtime: no memory leaves the call, and does not end the process. */
+static void *calloc_or_leave(size_t count, size_t size)
+{
+    void *memory = calloc(count, size);
+    if (memory == NULL && count != 0) {
+        host->leave(WASM2C_NO_MEMORY);
+    }
+    return memory;
+}
+
+#define perror(message) ((void)0)
+#define abort() host->leave(WASM2C_NO_MEMORY)
+#include "wasm-rt-mem-impl.c"
+#undef abort
+#define calloc calloc_or_leave
+#define WASM_RT_TABLE_OPS_FUNCREF
+#include "wasm-rt-impl-tableops.inc"
+#undef WASM_RT_TABLE_OPS_FUNCREF
+#define WASM_RT_TABLE_OPS_EXTERNREF
+#include "wasm-rt-impl-tableops.inc"
+#undef calloc
+
+void wasm_rt_trap(wasm_rt_trap_t reason)
+{
+    host->leave(reason);
+    wasm_rt_unreachable();
+}
+
+bool wasm_rt_is_initialized(void)
+{
+    return true;
+}
+
+#define SAME(name, condition) typedef char same_##name[(condition) ? 1 : -1]
+SAME(funcref, sizeof(Wasm2cFuncref) == sizeof(wasm_rt_funcref_t));
+SAME(code, offsetof(Wasm2cFuncref, code) == offsetof(wasm_rt_funcref_t, func));
+SAME(instance, offsetof(Wasm2cFuncref, instance) == offsetof(wasm_rt_funcref_t, module_instance));
+SAME(table, sizeof(Wasm2cTable) == sizeof(wasm_rt_externref_table_t));
+SAME(size, offsetof(Wasm2cTable, size) == offsetof(wasm_rt_externref_table_t, size));
+SAME(memory, sizeof(Wasm2cMemory) == sizeof(wasm_rt_memory_t));
+SAME(memory_size, offsetof(Wasm2cMemory, size) == offsetof(wasm_rt_memory_t, size));
+
+#define SLOT(letter, type) \\
+    static inline type get_##letter(const uint64_t *slot) { type v; memcpy(&v, slot, sizeof v); return v; } \\
+    static inline void put_##letter(uint64_t *slot, type v) { memcpy(slot, &v, sizeof v); }
+SLOT(i, u32)
+SLOT(j, u64)
+SLOT(f, f32)
+SLOT(d, f64)
+SLOT(r, wasm_rt_funcref_t)
+SLOT(e, wasm_rt_externref_t)
+"""
+
+AFTER = """
+static u32 grow_externref(Wasm2cTable *table, u32 delta, void *value)
+{
+    return wasm_rt_grow_externref_table((wasm_rt_externref_table_t *)table, delta, value);
+}
+
+static u32 grow_funcref(Wasm2cTable *table, u32 delta, const Wasm2cFuncref *value)
+{
+    wasm_rt_funcref_t function;
+    memcpy(&function, value, sizeof function);
+    return wasm_rt_grow_funcref_table((wasm_rt_funcref_table_t *)table, delta, function);
+}
+
+static u64 grow_memory(Wasm2cMemory *memory, u64 delta)
+{
+    return wasm_rt_grow_memory((wasm_rt_memory_t *)memory, delta);
+}
+
+static const Wasm2cModule description = {
+    WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports), TYPE_COUNT, types, functions,
+    item, instantiate, release, grow_externref, grow_funcref, grow_memory,
+};
+
+__attribute__((visibility("default")))
+const Wasm2cModule *externref_wasm2c_module(const Wasm2cHost *the_host)
+{
+    host = the_host;
+    set_type_ids();
+    return &description;
+}
+"""
+
+
+def slot_count(value: str) -> int:
+    """How many slots a value takes."""
+    return 4 if value == "funcref" else 1
+
+
+def result_type(type_: FuncType) -> str:
+    """The C result type of a function."""
+    if not type_.results:
+        return "void"
+    if len(type_.results) == 1:
+        return C_TYPES[type_.results[0]][0]
+    return "struct wasm_multi_" + "".join(C_TYPES[value][1] for value in type_.results)
+
+
+def members(values: tuple[str, ...]) -> list[tuple[str, str, int]]:
+    """For each value: its letter, the name of its member in wasm2c's struct, its first slot."""
+    result, slot = [], 0
+    for i, value in enumerate(values):
+        letter = C_TYPES[value][1]
+        result.append((letter, f"{letter}{i}", slot))
+        slot += slot_count(value)
+    return result
+
+
+def multi_struct(type_: FuncType) -> str:
+    """The struct of several results, unless the module has it already."""
+    if len(type_.results) < 2:
+        return ""
+    name = result_type(type_).removeprefix("struct ")
+    fields = " ".join(f"{C_TYPES[value][0]} {C_TYPES[value][1]}{i};" for i, value in enumerate(type_.results))
+    return f"#ifndef {name}\n#define {name} {name}\nstruct {name} {{ {fields} }};\n#endif\n"
+
+
+def signature(type_: FuncType, instance: str = "void *") -> str:
+    return ", ".join([instance, *(C_TYPES[value][0] for value in type_.params)])
+
+
+def parameters(type_: FuncType, instance: str) -> str:
+    return ", ".join([instance, *(f"{C_TYPES[value][0]} a{i}" for i, value in enumerate(type_.params))])
+
+
+def type_glue(k: int, type_: FuncType) -> str:
+    """call_k and host_k of function type k."""
+    result = result_type(type_)
+    arguments = ", ".join(["instance", *(f"get_{letter}(s + {slot})" for letter, _, slot in members(type_.params))])
+    call = f"(({result} (*)({signature(type_)}))code)({arguments})"
+    results = members(type_.results)
+    if not results:
+        keep, give, take, back = f"{call};", "", "", ""
+    elif len(results) == 1:
+        letter = results[0][0]
+        keep, give = f"{result} r = {call};", f"put_{letter}(s, r);"
+        take, back = "", f"return get_{letter}(s);"
+    else:
+        keep = f"{result} r = {call};"
+        give = " ".join(f"put_{letter}(s + {slot}, r.{member});" for letter, member, slot in results)
+        take = f"{result} r; " + " ".join(f"r.{member} = get_{letter}(s + {slot});" for letter, member, slot in results)
+        back = "return r;"
+    pack = " ".join(f"put_{letter}(s + {slot}, a{i});" for i, (letter, _, slot) in enumerate(members(type_.params)))
+    size = max(1, sum(map(slot_count, type_.params)), sum(map(slot_count, type_.results)))
+    return f"""
+{multi_struct(type_)}static void call_{k}(void (*code)(void), void *instance, uint64_t *s)
+{{
+    {keep}
+    {give}
+}}
+
+static {result} host_{k}({parameters(type_, 'void *function')})
+{{
+    uint64_t s[{size}];
+    {pack}
+    if (host->call_host(function, s) != 0) {{
+        host->leave(WASM2C_RAISED);
+    }}
+    {take}
+    {back}
+}}
+"""
+
+
+def import_glue(k: int, item: object) -> str:
+    """What wasm2c's C calls for import k."""
+    if isinstance(item, FuncType):
+        result = result_type(item)
+        arguments = ", ".join(["f->instance", *(f"a{i}" for i in range(len(item.params)))])
+        return (f"{result} w2c_i_{k}({parameters(item, 'struct w2c_i *i')})\n{{\n"
+                f"    const Wasm2cFuncref *f = &i->self->imports[{k}].function;\n"
+                f"    {'return ' if item.results else ''}(({result} (*)({signature(item)}))f->code)({arguments});\n}}\n")
+    if isinstance(item, GlobalType):
+        c_type = C_TYPES[item.value][0]
+    elif isinstance(item, TableType):
+        c_type = f"wasm_rt_{item.element}_table_t"
+    else:
+        c_type = "wasm_rt_memory_t"
+    return f"{c_type} *w2c_i_{k}(struct w2c_i *i)\n{{\n    return i->imports[{k}].object;\n}}\n"
+
+
+def item_glue(binary: Binary) -> str:
+    """item(): the addresses of tables, memories and globals."""
+    cases = []
+    for letter, kind, items in (("t", TableType, binary.tables), ("m", MemoryType, binary.memories),
+                                ("g", GlobalType, binary.globals)):
+        imports = [k for k, item in enumerate(binary.imports) if isinstance(item.type, kind)]
+        cases += [f"instance->imports.imports[{k}].object" for k in imports]
+        cases += [f"w2c_m_x{letter}{i}(&instance->module)" for i in range(len(imports), len(items))]
+    lines = "".join(f"    case {i}: return (void *){case};\n" for i, case in enumerate(cases))
+    return f"""
+static void *item(void *address, size_t i)
+{{
+    struct instance *instance = address;
+    (void)instance;
+    switch (i) {{
+{lines}    default: return NULL;
+    }}
+}}
+"""
+
+
+def usable(type_: FuncType) -> bool:
+    """Whether the glue can carry all its values."""
+    return all(value in C_TYPES for value in type_.params + type_.results)
+
+
+def glue(binary: Binary) -> str:
+    """The C of the shared library, which includes module.c, what wasm2c wrote of binary.renamed()."""
+    # An exported function's own code; that of an import is called through its instance.
+    imported = binary.imported[FuncType]
+    functions = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
+    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" if usable(type_) else "{NULL, NULL, NULL}"
+             for k, type_ in enumerate(binary.types)]
+    set_ids = "".join(
+        "    types[{}].id = wasm2c_m_get_func_type({});\n".format(
+            k, ", ".join([str(len(type_.params)), str(len(type_.results)),
+                          *(TYPE_CODES[value] for value in type_.params + type_.results)]))
+        for k, type_ in enumerate(binary.types) if usable(type_))
+    return "\n".join([
+        BEFORE,
+        # An array without elements is no C: there is one more.
+        f"struct w2c_i {{ struct w2c_i *self; Wasm2cImport imports[{len(binary.imports) + 1}]; }};",
+        "struct instance { w2c_m module; struct w2c_i imports; };",
+        *(type_glue(k, type_) for k, type_ in enumerate(binary.types) if usable(type_)),
+        *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
+        f"#define TYPE_COUNT {len(types)}",
+        f"static Wasm2cFunctionType types[] = {{ {', '.join([*types, '{NULL, NULL, NULL}'])} }};",
+        f"static void set_type_ids(void)\n{{\n{set_ids}}}",
+        "static void (*const functions[])(void) = {{ {} }};".format(
+            ", ".join([*(f"(void (*)(void)){function}" for function in functions), "NULL"])),
+        item_glue(binary),
+        "static void instantiate(void (*code)(void), void *address, uint64_t *s)\n{\n"
+        "    struct instance *instance = address;\n    (void)code;\n    (void)s;\n"
+        f"    instance->imports.self = &instance->imports;\n"
+        f"    wasm2c_m_instantiate(&instance->module{', &instance->imports' if binary.imports else ''});\n}}",
+        "static void release(void *address)\n{\n    wasm2c_m_free(&((struct instance *)address)->module);\n}",
+        AFTER,
+    ])

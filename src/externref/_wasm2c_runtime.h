@@ -1,0 +1,89 @@
+/* What externref._wasm2c and the modules that wasm2c compiled have in common.
+ *
+ * A compiled module is a shared library: the C of wasm2c and glue around it, one
+ * translation unit that includes this file. It exports externref_wasm2c_module() alone, which
+ * gets the host's side (Wasm2cHost) and gives the module's (Wasm2cModule). Values travel
+ * in slots of 64 bits: i32 and f32 in the low half, a funcref in FUNCREF_SLOTS of them. */
+#ifndef EXTERNREF_WASM2C_RUNTIME_H
+#define EXTERNREF_WASM2C_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Raised with every change below, and of the glue: compiled modules in the cache are of no
+ * use then. */
+#define WASM2C_GLUE_VERSION 1
+
+/* Reasons to leave compiled code, besides those of wasm_rt_trap_t. */
+#define WASM2C_RAISED 100    /* an imported function raised; the exception is set */
+#define WASM2C_NO_MEMORY 101 /* no memory for a table or a linear memory */
+
+/* wasm_rt_funcref_t. A null one has no code. */
+typedef struct {
+    const char *type; /* 32 bytes that identify the function type */
+    void (*code)(void);
+    void (*tail_call)(void **, void *, void *);
+    void *instance; /* the code's first argument */
+} Wasm2cFuncref;
+#define FUNCREF_SLOTS 4
+
+/* wasm_rt_externref_table_t and wasm_rt_funcref_table_t. */
+typedef struct {
+    void *data;
+    uint32_t max_size; /* UINT32_MAX if there is none */
+    uint32_t size;
+} Wasm2cTable;
+
+/* wasm_rt_memory_t. */
+typedef struct {
+    uint8_t *data;
+    uint8_t *data_end;
+    uint32_t page_size;
+    uint64_t pages;
+    uint64_t max_pages;
+    uint64_t size; /* bytes */
+    uint8_t is64;
+} Wasm2cMemory;
+
+/* One import of an instance. */
+typedef struct {
+    Wasm2cFuncref function;
+    void *object; /* the table, global or memory */
+} Wasm2cImport;
+
+typedef struct {
+    /* Leaves the innermost call by the host; does not return. */
+    void (*leave)(int reason);
+    /* Calls the imported function that `host` stands for: 0, or -1 with an exception set.
+     * Arguments are in the slots, and results are put there. */
+    int (*call_host)(void *host, uint64_t *slots);
+    /* A frame must be at a higher address: below it the stack is for others. */
+    char *stack_limit;
+} Wasm2cHost;
+
+/* Calls `code`, a function of some type, with the arguments in the slots; the results are
+ * put there. */
+typedef void (*Wasm2cCall)(void (*code)(void), void *instance, uint64_t *slots);
+
+typedef struct {
+    const char *id;          /* Wasm2cFuncref.type */
+    Wasm2cCall call;
+    void (*host_code)(void); /* a function of this type, whose instance is for call_host */
+} Wasm2cFunctionType;
+
+typedef struct {
+    uint32_t version;        /* WASM2C_GLUE_VERSION */
+    size_t instance_size;    /* bytes; zeroed by the host */
+    size_t imports_offset;   /* of the Wasm2cImports in it */
+    size_t type_count;
+    const Wasm2cFunctionType *types;    /* by type index */
+    void (*const *functions)(void);     /* code of each exported function, in order of export */
+    void *(*item)(void *instance, size_t i);    /* tables, then memories, then globals, by index */
+    Wasm2cCall instantiate;             /* instance: its address; the other arguments are not used */
+    void (*release)(void *instance);    /* also of one that is zero, or half made */
+    uint32_t (*grow_externref_table)(Wasm2cTable *, uint32_t, void *);
+    uint32_t (*grow_funcref_table)(Wasm2cTable *, uint32_t, const Wasm2cFuncref *);
+    uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t);
+} Wasm2cModule;
+
+#endif /* EXTERNREF_WASM2C_RUNTIME_H */

