@@ -259,6 +259,32 @@ def test_methods_refuse_other_selves():
         VMExternRef.value.__get__(object())
 
 
+def test_a_second_interpreter_is_refused(run_python):
+    # Every count and list is the process's; two interpreters would share them without a lock.
+    run_python("""if True:
+        import sys
+        import externref
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        other = interpreters.create()
+        code = '''if True:
+            try:
+                import externref
+            except ImportError:
+                pass
+            else:
+                raise SystemError("imported")
+        '''
+        if hasattr(interpreters, "run_string"):
+            result = interpreters.run_string(other, code)
+            assert result is None, result       # 3.13 returns what was raised
+        interpreters.destroy(other)
+        assert externref.VMExternRef(1).value == 1
+    """)
+
+
 class TestBorrow:
     def test_entered_twice(self):
         borrow = VMExternRef(1).borrow()
