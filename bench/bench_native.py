@@ -1,105 +1,87 @@
-"""What does a reference cost in machine code? Beside Rust: `python bench/bench_native.py`.
+"""What does a reference cost in machine code?
 
-The rivals (native.rs) are Rust's Arc, and VMExternRef as wasmtime wrote it in Rust. All are
-loops in compiled code, called in random order in each round. A ratio is ours divided by
-Rust's in the same round; shown are medians of the rounds, and quartiles. Needs a C compiler,
-and rustc for the rivals.
+The rivals are Rust's Arc and Rc, C++'s shared_ptr, and VMExternRef as wasmtime wrote it in
+Rust: native.rs and native.cpp. All are loops in compiled code. Needs a C compiler, and rustc
+and a C++ compiler for the rivals.
 """
 
 import ctypes
 import os
-import random
 import shutil
-import statistics
 import subprocess
-import sys
 import sysconfig
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter_ns
 
 import externref
+from harness import Loop
 
 HERE = Path(__file__).parent
-ROUNDS = 201
-OPERATIONS = 20_000     # in each call of a loop
+C = (os.environ.get("CC", "cc"), "gcc", "clang")
+CXX = (os.environ.get("CXX", "c++"), "g++", "clang++")
+RUST = ("rustc", str(Path.home() / ".cargo/bin/rustc"))
 
 
-def find(*programs):
-    """The first of the programs that there is."""
+def find(programs):
+    """The first of the programs that there is, or None."""
     return next(filter(None, map(shutil.which, programs)), None)
 
 
-def build_ours(folder):
-    compiler = find(os.environ.get("CC", "cc"), "gcc", "clang")
+@cache
+def load(source, programs, *options):
+    """Compiles a file and loads it; ImportError if that fails. Its loops hold the GIL."""
+    compiler = find(programs)
     if compiler is None:
-        sys.exit("skipped: no C compiler found; install gcc or clang")
-    library = folder / "ours.so"
-    subprocess.run([compiler, "-O3", "-shared", "-fPIC", "-I", externref.get_include(),
-                    "-isystem", sysconfig.get_path("include"), HERE / "native.c", "-o", library], check=True)
-    ours = ctypes.PyDLL(str(library))       # the loops hold the GIL
-    ours.prepare.restype = ctypes.py_object
-    ours.prepare()
-    return ours
+        raise ImportError(f"no {programs[0]} found")
+    with TemporaryDirectory() as folder:
+        library = f"{folder}/{source}.so"
+        result = subprocess.run([compiler, HERE / source, *options, "-o", library], capture_output=True, text=True)
+        if result.returncode:
+            raise ImportError(f"{programs[0]} fails: {(result.stderr.strip().splitlines() or [''])[0]}")
+        return ctypes.PyDLL(library)
 
 
-def build_rust(folder):
-    """Rust's loops; None, saying so, where there is no rustc."""
-    rustc = find("rustc", str(Path.home() / ".cargo/bin/rustc"))
-    if rustc is None:
-        print("rivals skipped: no rustc found")
-        return None
-    library = folder / "rust.so"
-    subprocess.run([rustc, "--edition=2021", "-Copt-level=3", "-Cpanic=abort", "--crate-type=cdylib",
-                    HERE / "native.rs", "-o", library], check=True)
-    return ctypes.PyDLL(str(library))
+def ours(name):
+    library = load("native.c", C, "-O3", "-shared", "-fPIC", "-I", externref.get_include(),
+                   "-isystem", sysconfig.get_path("include"))
+    library.prepare.restype = ctypes.py_object
+    library.prepare()
+    return loop(library, name)
 
 
-def measure(loops):
-    """Times each loop in every round; {name: [ns of one operation]}."""
-    times = {name: [] for name in loops}
-    for _ in range(ROUNDS):
-        for name in random.sample(list(loops), len(loops)):
-            loop, *arguments = loops[name]
-            start = perf_counter_ns()
-            loop(*arguments, ctypes.c_size_t(OPERATIONS))
-            times[name].append((perf_counter_ns() - start) / OPERATIONS)
-    return times
+def cpp(name):
+    library = load("native.cpp", CXX, "-O3", "-shared", "-fPIC", "-pthread")
+    library.prepare()
+    return loop(library, name)
 
 
-def summary(values, digits):
-    low, median, high = (f"{value:.{digits}f}" for value in statistics.quantiles(values, n=4))
-    return f"{median:>8} {f'({low}-{high})':16}"
+def rust(name):
+    return loop(load("native.rs", RUST, "--edition=2021", "-Copt-level=3", "-Cpanic=abort", "--crate-type=cdylib"), name)
 
 
-def report(title, loops, rival):
-    """Prints the loops' times, and their ratios to the rival's, which is the name of one."""
-    print(f"\n{title:28}{'ns':>8}" + (f" {'':16}this / {rival}" if rival in loops else ""))
-    times = measure(loops)
-    for name, values in times.items():
-        ratios = [mine / other for mine, other in zip(values, times[rival], strict=True)] if rival in loops else []
-        print(f"  {name:26}{summary(values, 1)}{summary(ratios, 2) if ratios else ''}".rstrip())
+def loop(library, name):
+    function = getattr(library, name)
+    function.argtypes, function.restype = [ctypes.c_size_t], None
+    return function
 
 
-def main():
-    with TemporaryDirectory() as name:
-        ours, rust = build_ours(Path(name)), build_rust(Path(name))
-        print(f"externref {externref.__version__}, {ROUNDS} rounds of {OPERATIONS} operations")
-        raw = ctypes.c_void_p(externref.VMExternRef(None).into_raw())
-
-        clone_drop = {"externref.h": (ours.clone_drop, raw)}
-        new_drop = {"release": (ours.new_release,), "drop, drained later": (ours.new_drop,)}
-        if rust is not None:
-            clone_drop["Rust Arc"] = (rust.clone_drop,)
-            new_drop["Rust VMExternRef"] = (rust.new_drop,)
-        report("clone+drop", clone_drop, "Rust Arc")
-        report("native payload, new+drop", new_drop, "Rust VMExternRef")
-
-        externref.VMExternRef.from_raw(raw.value).drop()
-        externref.drain()
-        assert ours.drops() == 2 * ROUNDS * OPERATIONS
-        assert externref.stats() == (0, 0, 0, 0)
+QUESTIONS = {
+    "native: clone+drop": [
+        Loop("VMExternRef", lambda: ours("clone_drop")),
+        Loop("Rust Arc", lambda: rust("arc_clone_drop")),
+        Loop("Rust Rc, not atomic", lambda: rust("rc_clone_drop")),
+        Loop("C++ shared_ptr", lambda: cpp("clone_drop")),
+    ],
+    "native: new+drop": [
+        Loop("VMExternRef", lambda: ours("new_release")),
+        Loop("VMExternRef, drained later", lambda: ours("new_drop")),
+        Loop("Rust VMExternRef", lambda: rust("new_drop")),
+        Loop("Rust Arc", lambda: rust("arc_new_drop")),
+        Loop("C++ shared_ptr", lambda: cpp("new_drop")),
+    ],
+}
 
 
-if __name__ == "__main__":
-    main()
+def test_native(show):
+    show()

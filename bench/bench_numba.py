@@ -1,7 +1,6 @@
 """What does a trip into an @njit function and back cost, beside values that numba knows?
 
-The target: a reference costs no more than twice what an intp does. `python bench/ratios.py`
-times them side by side.
+The target: a reference costs no more than twice what an intp does.
 """
 
 from harness import Statement

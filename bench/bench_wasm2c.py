@@ -1,14 +1,10 @@
-"""What does a Python object's trip through WebAssembly cost? Also: `python bench/bench_wasm2c.py`.
+"""What does a Python object's trip through WebAssembly cost?
 
 id(obj) of a module that wasm2c compiled, beside the same trip by cffi in API mode with a kept
-handle, and by wasmtime-py where it is installed; all in one run, interleaved. The file alone prints
-also what a sweep costs, an entry, for tables of 1,000 to 1,000,000.
+handle, and by wasmtime-py.
 """
 
-import statistics
-import time
-
-from harness import OPERATIONS, Statement
+from harness import Statement
 
 WASM2C = """
 from externref import VMExternRef, wasm2c
@@ -57,48 +53,3 @@ QUESTIONS = {
 
 def test_wasm2c(measure):
     measure()
-
-
-def sweep_cost(count: int) -> tuple[float, float]:
-    """Nanoseconds an entry, of a collection that keeps `count` entries and one that drops them."""
-    from externref import wasm2c
-
-    with wasm2c.Store() as store:
-        module = wasm2c.compile(f'(module (table (export "t") {count} externref))')
-        table = module.instantiate(store).exports["t"]
-        x = object()
-        for i in range(count):
-            table[i] = x
-        start = time.perf_counter_ns()
-        store.gc()
-        kept = time.perf_counter_ns()
-        table.fill(0, None, count)
-        emptied = time.perf_counter_ns()
-        assert store.gc() == count
-        return (kept - start) / count, (time.perf_counter_ns() - emptied) / count
-
-
-def main(rounds: int = 30) -> None:
-    runs = {}
-    for statement in QUESTIONS["wasm: an object in and out"]:
-        try:
-            runs[statement.name] = statement.repeated()
-        except ImportError:
-            print(f"{statement.name}: not installed")
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter_ns()
-            for _ in range(20 if "wasmtime" not in name else 1):
-                run()
-            times[name].append((time.perf_counter_ns() - start) / OPERATIONS / (20 if "wasmtime" not in name else 1))
-    cffi = statistics.median(times["cffi API mode, kept handle"])
-    for name, values in times.items():
-        print(f"{name:<28} {statistics.median(values):8.1f} ns   {statistics.median(values) / cffi:6.2f} of cffi's")
-    for count in (1_000, 10_000, 100_000, 1_000_000):
-        keep, drop = map(min, zip(*(sweep_cost(count) for _ in range(5))))
-        print(f"sweep of {count:>9,} entries: {keep:5.1f} ns each to keep them, {drop:5.1f} ns to drop them")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,6 @@
 
 Both call the same functions of the same instance in the same process. In "ten host calls" a Wasm
 loop, called the same way for both, calls the host function ten times.
-
-`python bench/bench_wasmtime.py` prints how many times dearer wasmtime-py's own call is.
 """
 
 from harness import Statement
@@ -76,19 +74,3 @@ QUESTIONS = {
 
 def test_wasmtime(measure):
     measure()
-
-
-def main():
-    import ratios
-
-    ratios.ROUNDS, ratios.WARMUP_ROUNDS = 60, 5     # a round of wasmtime-py's takes a long time
-    for group, statements in QUESTIONS.items():
-        times = ratios.measure(statements)
-        print(f"\n{group:28}{'ns':>8} {'':16}this / bound")
-        for name, theirs in times.items():
-            quotients = [their / our for their, our in zip(theirs, times["VMExternRef"], strict=True)]
-            print(f"  {name:26}{ratios.summary(theirs, 1)}{ratios.summary(quotients, 1)}".rstrip())
-
-
-if __name__ == "__main__":
-    main()

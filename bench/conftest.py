@@ -2,7 +2,8 @@
 
 Tables are in nanoseconds for one operation. In saved data the times are for OPERATIONS
 of them, and extra_info has `ns`, the median for one, and `ratio`, VMExternRef's `ns`
-divided by this one. ratios.py has the better ratios: it times rivals side by side.
+divided by this one. `python -m externref bench` has the better ratios: it measures rivals
+in turns. Questions of which a measurement is no repeated statement are measured by it here.
 """
 
 import sys
@@ -14,7 +15,7 @@ import externref
 
 sys.path.insert(0, str(Path(__file__).parent))  # the files import each other in any import mode
 
-from harness import OPERATIONS
+from harness import OPERATIONS, measure as measure_in_turns
 
 ROUNDS = 300
 WARMUP_ROUNDS = 20      # the interpreter specializes every copy of a statement
@@ -52,6 +53,22 @@ def measure(request, benchmark):
         benchmark.extra_info["ns"] = ns
         if group in ours:   # not if it was deselected
             benchmark.extra_info["ratio"] = ours[group] / ns
+
+    return run
+
+
+@pytest.fixture
+def show(request, capsys):
+    """Measures the file's questions in a second or so each, and prints the tables."""
+    report = pytest.importorskip("report", reason="rich is not installed", exc_type=ImportError)
+    from rich.console import Console
+
+    def run():
+        for name, answers in request.module.QUESTIONS.items():
+            if name not in getattr(request.module, "LONG", ()):
+                group = {"name": name, "answers": measure_in_turns(answers, ROUNDS, seconds=1)[1]}
+                with capsys.disabled():
+                    Console().print(report.table(report.head(group), report.rows(group)))
 
     return run
 

@@ -41,13 +41,15 @@ size_t drops(void)
     return dropped;
 }
 
-void clone_drop(void *raw, size_t times)
+void clone_drop(size_t times)
 {
+    void *raw = externref_new_with(payload_type, init_payload, NULL);
     for (size_t i = 0; i < times; i++) {
         void *copy = externref_clone(raw);
         BLACK_BOX(copy);
         externref_drop(copy);
     }
+    externref_release(raw);
 }
 
 /* A new payload, dropped by who holds the GIL. */

@@ -1,4 +1,4 @@
-//! The rivals of native.c: Rust's `Arc`, and a `VMExternRef` for any Rust value, written as
+//! The rivals of native.c: Rust's `Arc` and `Rc`, and a `VMExternRef` for any Rust value, written as
 //! wasmtime wrote it: payload and footer in one allocation, a `dyn Any` in the footer. Its
 //! count is atomic, as ours is. Needs only std.
 
@@ -7,6 +7,7 @@ use std::any::Any;
 use std::hint::black_box;
 use std::mem::{align_of, align_of_val, size_of, size_of_val};
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 use std::sync::atomic::{fence, AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -81,10 +82,25 @@ pub extern "C" fn drops() -> usize {
 }
 
 #[no_mangle]
-pub extern "C" fn clone_drop(times: usize) {
+pub extern "C" fn arc_clone_drop(times: usize) {
     let arc = black_box(Arc::new(Payload { values: [0, 0] }));
     for _ in 0..times {
         drop(black_box(Arc::clone(&arc)));
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn rc_clone_drop(times: usize) {
+    let rc = black_box(Rc::new(Payload { values: [0, 0] }));
+    for _ in 0..times {
+        drop(black_box(Rc::clone(&rc)));
+    }
+}
+
+#[no_mangle]
+pub extern "C" fn arc_new_drop(times: usize) {
+    for _ in 0..times {
+        drop(black_box(Arc::new(Payload { values: [1, 0] })));
     }
 }
 

