@@ -80,6 +80,10 @@ cdef extern from "Python.h":
     ctypedef int (*visitproc)(PyObject *, void *) noexcept
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
+    ctypedef PyObject *(*richcmpfunc)(PyObject *, PyObject *, int) except NULL
+    PyObject *Py_NewRef(PyObject *) noexcept
+    PyObject *Py_True
+    PyObject *Py_False
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
     void Py_INCREF(PyObject *) noexcept
     void Py_DECREF(PyObject *) noexcept
@@ -109,6 +113,7 @@ cdef extern from "Python.h":
         PyObject *(*tp_new)(PyTypeObject *, PyObject *, PyObject *) except NULL
         PyObject *(*tp_vectorcall)(PyObject *, PyObject *const *, size_t, PyObject *) except NULL
         destructor tp_dealloc
+        richcmpfunc tp_richcompare
         traverseproc tp_traverse
         inquiry tp_clear
         void (*tp_free)(void *) noexcept
@@ -620,6 +625,19 @@ cdef int wrapper_clear(PyObject *self) noexcept:
     return 0
 
 
+cdef inline bint is_same(PyObject *left, PyObject *right) noexcept:
+    """Whether two wrappers are of one allocation; a spent one equals only itself."""
+    return left == right or (data_slot(left)[0] == data_slot(right)[0] and data_slot(left)[0] != NULL)
+
+
+cdef PyObject *wrapper_richcompare(PyObject *self, PyObject *other, int op) except NULL:
+    """== of two wrappers without Cython's own counting of objects, which took 1.08 of
+    object()'s time in place of 0.98; the rest by __richcmp__."""
+    if op == Py_EQ and Py_TYPE(other) == Py_TYPE(self):
+        return Py_NewRef(Py_True if is_same(self, other) else Py_False)
+    return slow_richcompare(self, other, op)
+
+
 cdef inline VMExternData *data_of(VMExternRef self) except NULL:
     if self._data == NULL:
         raise MovedError("this VMExternRef was moved out by into_raw() or given up by drop(); "
@@ -815,11 +833,6 @@ cdef class Borrow:
         if data != NULL:    # else somebody fished the clone out of the collector and spent it
             data.borrows -= 1
             live_exposed -= not is_lent(data)
-
-
-cdef inline bint is_same(PyObject *left, PyObject *right) noexcept:
-    """Whether two wrappers are of one allocation; a spent one equals only itself."""
-    return left == right or (data_slot(left)[0] == data_slot(right)[0] and data_slot(left)[0] != NULL)
 
 
 cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
@@ -1059,9 +1072,7 @@ cdef class VMExternRef:
     def __richcmp__(self, other, int op):
         if type(other) is not VMExternRef:
             return NotImplemented
-        if op == Py_EQ:
-            return is_same(<PyObject *>self, <PyObject *>other)
-        if op == Py_NE:
+        if op == Py_NE:     # == of two wrappers is wrapper_richcompare's
             return not is_same(<PyObject *>self, <PyObject *>other)
         return precedes(<uintptr_t>data_of(self), <uintptr_t>data_of(<VMExternRef>other), op)
 
@@ -1089,6 +1100,9 @@ cdef class VMExternRef:
         return self.__reduce_ex__(0)
 
 
+cdef richcmpfunc slow_richcompare     # what Cython made of __richcmp__
+
+
 cdef void prepare_type() noexcept:
     """Makes VMExternRef a collected type with an allocation of its own.
 
@@ -1096,12 +1110,15 @@ cdef void prepare_type() noexcept:
     its constructor cannot take a wrapper and a block together, so the slots are set here,
     once, before any instance exists.
     """
+    global slow_richcompare
     cdef TypeSlots *cls = <TypeSlots *>VMExternRef
     cls.tp_name = "externref.VMExternRef"
     cls.tp_flags |= Py_TPFLAGS_HAVE_GC
     cls.tp_new = wrapper_new
     cls.tp_vectorcall = wrapper_vectorcall
     cls.tp_dealloc = wrapper_dealloc
+    slow_richcompare = cls.tp_richcompare
+    cls.tp_richcompare = wrapper_richcompare
     cls.tp_traverse = wrapper_traverse
     cls.tp_clear = wrapper_clear
     cls.tp_free = PyObject_GC_Del
