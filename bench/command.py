@@ -8,7 +8,7 @@ import instructions
 import machine
 import questions
 import report
-from externref._bench import BenchError
+from externref._cli.bench import BenchError
 from harness import measure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

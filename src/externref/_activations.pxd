@@ -10,7 +10,7 @@ cdef extern from "externref_activations.h" nogil:
         void **next
         void **end
 
-cdef extern from "_refset.h" nogil:
+cdef extern from "_activations/refset.h" nogil:
     ctypedef struct RefSet:
         uintptr_t *slots
         size_t capacity

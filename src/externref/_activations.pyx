@@ -51,7 +51,7 @@ cdef extern from *:
     const size_t NEXT_OFFSET
     const size_t END_OFFSET
 
-cdef extern from "_refset.h" nogil:
+cdef extern from "_activations/refset.h" nogil:
     int refset_add(RefSet *set, uintptr_t raw) noexcept
     uintptr_t *refset_slot(const RefSet *set, uintptr_t raw) noexcept
     int refset_init(RefSet *set, size_t count) noexcept

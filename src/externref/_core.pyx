@@ -51,7 +51,7 @@ Threads and the GIL
 -------------------
 Everything here needs the GIL, except what compiled code may call: the clone and drop of
 ``externref.h`` and the slow path they reach. A last drop by compiled code only links the
-block into a list (``_pending.h``); the drain frees it under the GIL: from a pending call
+block into a list (``_core/pending.h``); the drain frees it under the GIL: from a pending call
 on the main thread, at the package's next operation, by ``drain()``, or at exit.
 
 Cycles
@@ -182,21 +182,21 @@ cdef extern from "externref.h" nogil:
     const size_t EXTERNREF_DROP_SLOW_OFFSET
     size_t externref_footer_offset(size_t size) noexcept
 
-cdef extern from "_memory.h" nogil:
+cdef extern from "_core/memory.h" nogil:
     const int EXTERNREF_FREE_LIST_LIMIT
     void *externref_aligned_alloc(size_t align, size_t size) noexcept
     void externref_aligned_free(void *block) noexcept
 
-cdef extern from "_atomics.h" nogil:
+cdef extern from "_core/atomics.h" nogil:
     bint atomic_count_replace(size_t *target, size_t expected, size_t value) noexcept
     void atomic_count_store(size_t *target, size_t value) noexcept
 
-cdef extern from "_registry.h":
+cdef extern from "_core/registry.h":
     bint registry_contains(uintptr_t address) noexcept
     int registry_add(uintptr_t address) noexcept
     void registry_remove(uintptr_t address) noexcept
 
-cdef extern from "_pending.h":
+cdef extern from "_core/pending.h":
     ctypedef struct PendingState:
         int (*drain)(void *) noexcept
     PendingState pending

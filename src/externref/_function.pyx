@@ -34,7 +34,7 @@ cdef extern from *:
     """
     int reraise() except -1     # passes on the exception that C code set
 
-cdef extern from "_call.h" nogil:
+cdef extern from "_function/call.h" nogil:
     const int MAX_WORDS
     uintptr_t call_word(void *function, int count, const uintptr_t *words) noexcept
     void call_void(void *function, int count, const uintptr_t *words) noexcept

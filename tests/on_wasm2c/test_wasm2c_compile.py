@@ -45,7 +45,7 @@ def test_the_module_lists_imports_and_exports(cache):
 
 def test_a_cached_module_needs_no_compiler_run(cache, monkeypatch):
     wasm2c.compile(TEXT.format(6))
-    monkeypatch.setattr(wasm2c, "build", None)      # cannot be called
+    monkeypatch.setattr(wasm2c.compiler, "build", None)      # cannot be called
     assert answer(wasm2c.compile(TEXT.format(6))) == 6
     with pytest.raises(TypeError):
         wasm2c.compile(TEXT.format(6), cache=False)
@@ -65,7 +65,7 @@ def test_a_broken_entry_is_made_again(cache, damage):
     entry.unlink()      # not the file that this process has mapped
     entry.write_bytes(damage(whole))
     assert answer(wasm2c.compile(TEXT.format(8))) == 8
-    assert wasm2c.is_whole(entry) and len(list(cache.iterdir())) == 1
+    assert wasm2c.compiler.is_whole(entry) and len(list(cache.iterdir())) == 1
 
 
 def test_flags_and_compiler_are_part_of_the_key(cache, compilers, monkeypatch):
@@ -88,14 +88,14 @@ with wasm2c.Store() as store:
             for _ in range(4)]
     assert [run.communicate(timeout=100) for run in runs] == [(b"10\n", b"")] * 4
     (entry,) = cache.iterdir()
-    assert wasm2c.is_whole(entry)
+    assert wasm2c.compiler.is_whole(entry)
 
 
 def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):
     platformdirs = pytest.importorskip("platformdirs")
     monkeypatch.delenv("EXTERNREF_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert str(wasm2c.cache_folder()).startswith(platformdirs.user_cache_dir("externref"))
+    assert str(wasm2c.compiler.cache_folder()).startswith(platformdirs.user_cache_dir("externref"))
 
 
 @pytest.mark.parametrize("source, message", [

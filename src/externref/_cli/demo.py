@@ -4,6 +4,7 @@ demo.wat, compiled by externref.wasm2c, keeps the file in a table while Python h
 of it. Each step is printed with the strong count.
 """
 
+import argparse
 import ctypes
 import io
 import sys
@@ -86,7 +87,11 @@ def travel(store: wasm2c.Store, wasm: wasm2c.Exports, path: Path) -> None:
     print(path.read_text(encoding="utf-8"), end="")
 
 
-def main(options: object) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def run(options: argparse.Namespace) -> None:
     """Runs the demo. Raises CompileError, or OSError where a file cannot be written or loaded."""
     module = wasm2c.compile(Path(__file__).with_name("demo.wat"), cache=False)
     # Windows cannot remove a file that is open.

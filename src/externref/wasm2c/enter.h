@@ -10,8 +10,8 @@
 #endif
 #include <pthread.h>
 #include <setjmp.h>
-#include "_refset.h"
-#include "_wasm2c_runtime.h"
+#include "_activations/refset.h"
+#include "wasm2c/runtime.h"
 
 /* What is left of the stack for Python and the C library when Wasm code is stopped. */
 #define STACK_RESERVE (256 * 1024)

@@ -41,7 +41,8 @@ from numba.extending import (
     unbox,
 )
 
-from externref import MovedError, VMExternRef, _numba, abi
+from externref import MovedError, VMExternRef, abi
+from externref.numba import _boxing
 
 __all__ = ["clone", "drop", "strong_count", "vmexternref"]
 
@@ -97,7 +98,7 @@ def typeof_ref(ref, context):
 
 @register_model(VMExternRefType)
 class VMExternRefModel(models.OpaqueModel):
-    """A pointer to a meminfo, which numba counts by itself; see _numba.pyx."""
+    """A pointer to a meminfo, which numba counts by itself; see _boxing.pyx."""
 
     def has_nrt_meminfo(self):
         return True
@@ -110,10 +111,10 @@ class VMExternRefModel(models.OpaqueModel):
 
 # Generated code finds these by name: an address would be wrong in code that cache=True
 # brings into another process.
-_numba.initialize(_nrt_python.c_helpers["get_api"])
+_boxing.initialize(_nrt_python.c_helpers["get_api"])
 for name, address in {
-    "externref_numba_unbox": _numba.unbox_address,
-    "externref_numba_box": _numba.box_address,
+    "externref_numba_unbox": _boxing.unbox_address,
+    "externref_numba_box": _boxing.box_address,
     "externref_clone": abi.clone_address,
     "externref_drop": abi.drop_address,
 }.items():
@@ -143,7 +144,7 @@ def box_ref(typ, meminfo, c):
 
 @lower_constant(VMExternRefType)
 def lower_ref(context, builder, typ, ref):
-    constant = _numba.Constant(ref)
+    constant = _boxing.Constant(ref)
     # The code may run for as long as its library is alive; functions compiled against it
     # keep it alive.
     library = context.active_code_library

@@ -55,7 +55,7 @@ cdef extern from "Python.h":
         unsigned long tp_flags
         Py_ssize_t tp_vectorcall_offset
 
-cdef extern from "_wasmtime_abi.h" nogil:
+cdef extern from "wasmtime/abi.h" nogil:
     const uintptr_t DATA_TAG "EXTERNREF_WASMTIME_TAG"
 
     ctypedef struct wasmtime_context_t:
@@ -146,7 +146,7 @@ cdef int load(void **slot, str name, str signature) except -1:
 
 
 cdef int check_layout(str name, size_t size, dict offsets) except -1:
-    """Compares a struct of _wasmtime_abi.h with wasmtime-py's ctypes declaration."""
+    """Compares a struct of wasmtime/abi.h with wasmtime-py's ctypes declaration."""
     declared = getattr(ffi, name, ctypes.c_char * 0)
     found = {field: getattr(getattr(declared, field, None), "offset", None) for field in offsets}
     if ctypes.sizeof(declared) != size or found != offsets:

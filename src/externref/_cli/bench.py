@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
 def find_questions() -> Path:
     """The bench/ folder of the checkout that the current directory or this package is in."""
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).parents[2]):
+    for folder in (here, *here.parents, Path(__file__).parents[3]):
         if (folder / "bench" / "bench_make_drop.py").is_file():
             return folder / "bench"
     raise BenchError("no bench folder here: run this in a checkout of externref")

@@ -4,7 +4,7 @@ from typing import Any, Final, Self, SupportsIndex, final
 
 from externref._activations import VMExternRefActivationsTable
 from externref._core import VMExternRef
-from externref._wasm_binary import Binary, FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType
 
 GLUE_VERSION: int
 REASONS: Final[tuple[str, ...]]

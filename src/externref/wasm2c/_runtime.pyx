@@ -34,7 +34,7 @@ from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, refset_mark, refset_mark_words)
 from externref._core cimport (
     externref_clone, is_native, object_of, release, take_object, to_raw, wrap)
-from externref._wasm_binary import FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import FuncType, GlobalType, MemoryType, TableType
 
 cdef extern from "Python.h":
     Py_ssize_t PyVectorcall_NARGS(size_t) noexcept
@@ -53,7 +53,7 @@ cdef extern from *:
     """
     int reraise() except -1     # passes on the exception that is set
 
-cdef extern from "_wasm2c_runtime.h":
+cdef extern from "wasm2c/runtime.h":
     const uint32_t WASM2C_GLUE_VERSION
     const int WASM2C_RAISED
     const int WASM2C_NO_MEMORY
@@ -100,7 +100,7 @@ cdef extern from "_wasm2c_runtime.h":
         uint32_t (*grow_funcref_table)(Wasm2cTable *, uint32_t, const Wasm2cFuncref *) noexcept
         uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t) noexcept
 
-cdef extern from "_wasm2c_enter.h":
+cdef extern from "wasm2c/enter.h":
     void *innermost
     Wasm2cHost host
     void leave(int) noexcept

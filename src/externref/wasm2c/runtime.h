@@ -1,4 +1,4 @@
-/* What externref._wasm2c and the modules that wasm2c compiled have in common.
+/* What externref.wasm2c._runtime and the modules that wasm2c compiled have in common.
  *
  * A compiled module is a shared library: the C of wasm2c and glue around it, one
  * translation unit that includes this file. It exports externref_wasm2c_module() alone, which

@@ -38,7 +38,7 @@ import wasmtime as _wasmtime_py
 from wasmtime._slab import Slab as _Slab
 from wasmtime._value import SLAB as _SLAB
 
-from externref._wasmtime import STATE_ATTRIBUTE, TAG, Func, Global, Table, bind, func, object_at
+from externref.wasmtime._calls import STATE_ATTRIBUTE, TAG, Func, Global, Table, bind, func, object_at
 
 __all__ = ["Func", "Global", "Table", "bind", "func"]
 

@@ -1,4 +1,4 @@
-/* _wasmtime_abi.h: what externref._wasmtime uses of wasmtime's C API.
+/* abi.h: what externref.wasmtime._calls uses of wasmtime's C API.
  *
  * The library is the one that wasmtime-py has loaded, found at run time, so there is nothing
  * to link to and no header of wasmtime's to build with. These layouts and signatures are

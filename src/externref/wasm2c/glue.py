@@ -1,4 +1,4 @@
-"""The C around what wasm2c writes: _wasm2c_runtime.h, for one module's types.
+"""The C around what wasm2c writes: runtime.h, for one module's types.
 
 For every function type there is a call, from slots to C arguments and back, and a host function,
 the reverse. Imports are stubs that call through the instance's list, so that one of another
@@ -8,7 +8,7 @@ function, and the pointer itself everywhere else: the list begins with a pointer
 that a stub finds it either way.
 """
 
-from externref._wasm_binary import Binary, FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType
 
 # C type, and the letter that wasm2c has for it in the names of its structs of several results.
 C_TYPES = {"i32": ("u32", "i"), "i64": ("u64", "j"), "f32": ("f32", "f"), "f64": ("f64", "d"),
@@ -20,7 +20,7 @@ BEFORE = """\
 #include <stdio.h>
 #include <stdlib.h>
 #include "wasm-rt.h"
-#include "_wasm2c_runtime.h"
+#include "runtime.h"
 #include "module.h"
 
 static const Wasm2cHost *host;

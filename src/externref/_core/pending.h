@@ -15,7 +15,7 @@
 
 #include <Python.h>
 #include "externref.h"
-#include "_atomics.h"
+#include "atomics.h"
 
 static struct {
     void *head;           /* atomic: a list of blocks, newest first; any thread pushes */

@@ -1,0 +1,13 @@
+"""The extension modules: one for each .pyx. Everything else is in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+package = Path("src/externref")
+# Any of them may be in any module: that a change of one builds all again costs seconds.
+parts = sorted(str(part) for suffix in ("h", "pxd", "pxi") for part in package.rglob(f"*.{suffix}"))
+modules = [Extension(".".join(source.relative_to("src").with_suffix("").parts), [str(source)],
+                     include_dirs=[str(package / "include"), str(package)], depends=parts)
+           for source in sorted(package.rglob("*.pyx"))]
+setup(ext_modules=modules, options={"build_ext": {"parallel": True}})

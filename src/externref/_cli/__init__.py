@@ -1,0 +1,1 @@
+"""The commands of `python -m externref`, one a module: its arguments, and what it runs."""

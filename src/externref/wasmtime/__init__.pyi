@@ -1,0 +1,7 @@
+from externref.wasmtime._calls import Func as Func
+from externref.wasmtime._calls import Global as Global
+from externref.wasmtime._calls import Table as Table
+from externref.wasmtime._calls import bind as bind
+from externref.wasmtime._calls import func as func
+
+__all__ = ["Func", "Global", "Table", "bind", "func"]
