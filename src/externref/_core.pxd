@@ -32,6 +32,19 @@ cdef extern from "externref.h" nogil:
     void *externref_value(const void *raw) noexcept
 
 
+cdef inline bint is_lent(VMExternData *data) noexcept nogil:
+    """Whether compiled code may hold the pointer without owning a count."""
+    return data.exposed or data.borrows != 0
+
+
+cdef inline bint is_private(VMExternData *data) noexcept nogil:
+    """Whether only wrappers own the block and no pointer to it is lent.
+
+    Then no compiled code may touch the count, and the GIL alone guards it.
+    """
+    return EXTERNREF_ACQUIRE(&data.ref_count) == data.handles and not is_lent(data)
+
+
 cdef class VMExternRef:
     cdef void *_data            # the footer (VMExternData *); NULL once spent
     cdef object __weakref__
@@ -45,6 +58,8 @@ cdef bint is_native(const void *raw) noexcept
 cdef object object_of(const void *raw)
 cdef object take_object(void *raw)
 cdef void release(void *raw) noexcept
+cdef object take_value(void *raw, bint as_ref)
+cdef object lend_value(void *raw, bint as_ref)
 cdef object wrap(void *raw)
 cdef object wrap_clone(void *raw)
 cdef void *unwrap(object ref) except? NULL

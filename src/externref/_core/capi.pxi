@@ -1,0 +1,227 @@
+# The C API: what externref_api.h documents, and what the package's own adapters cimport.
+#
+# A part of _core.pyx.
+
+cdef extern from *:
+    """
+    #define EXTERNREF_API_IMPLEMENTATION
+    """
+
+
+cdef extern from "externref_api.h":
+    const size_t EXTERNREF_API_VERSION
+    ctypedef struct ExternrefAPI:
+        size_t api_version
+        size_t abi_version
+        size_t size
+        void *(*from_object)(object) except NULL
+        object (*wrap)(void *)
+        object (*wrap_clone)(void *)
+        void *(*unwrap)(object) except? NULL
+        object (*object)(const void *)
+        const VMExternVTable *(*type)(const char *, size_t, size_t, void (*)(void *) noexcept) except NULL
+        void *(*new_with)(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) except NULL
+        void (*release)(void *) noexcept
+        object (*take_object)(void *)
+
+cdef extern from "Python.h":
+    void *PyMem_RawMalloc(size_t) noexcept
+
+
+cdef void *box(object value) except NULL:
+    """A raw pointer, the caller's, to a new block that owns `value`. Not registered."""
+    drain_if_any()
+    return new_block(<PyObject *>value, 0)
+
+
+cdef void *to_raw(object value) except? NULL:
+    """A raw pointer, the caller's, for what was passed as a reference: NULL for None, a new
+    owner for a VMExternRef, a box for any other object. Not registered."""
+    cdef VMExternData *data
+    if value is None:
+        return NULL
+    if type(value) is not VMExternRef:
+        return box(value)
+    data = data_of(<VMExternRef>value)
+    if not has_room(data):
+        refuse_room()
+    add_count(data)
+    return data
+
+
+cdef int register_raw(void *raw) except -1:
+    """Lets from_raw() accept the address, which compiled code may hand to Python as an int."""
+    return register(<VMExternData *>raw) if raw != NULL else 0
+
+
+cdef bint is_native(const void *raw) noexcept:
+    """Whether the payload is one that Python cannot look into."""
+    return raw != NULL and payload_of(<VMExternData *>raw) == NULL
+
+
+cdef object object_of(const void *raw):
+    """A new reference to the payload, None for NULL; the caller keeps their count."""
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return None
+    cdef PyObject *payload = payload_of(data)
+    if payload == NULL:
+        refuse_native(data)
+    return <object>payload
+
+
+cdef void release(void *raw) noexcept:
+    """Gives up the caller's count, and releases the payload now if it was the last."""
+    cdef VMExternData *data = <VMExternData *>raw
+    # The only owner needs no locked instruction to find out that it is.
+    if data != NULL and (EXTERNREF_ACQUIRE(&data.ref_count) == 1
+                         or EXTERNREF_DECREMENT(&data.ref_count) == 1):
+        EXTERNREF_ACQUIRE(&data.ref_count)
+        Py_XDECREF(free_block(data))
+
+
+cdef object take_object(void *raw):
+    """object_of, and gives up the caller's count unless it raises."""
+    cdef VMExternData *data = <VMExternData *>raw
+    if data != NULL and payload_of(data) != NULL and EXTERNREF_ACQUIRE(&data.ref_count) == 1:
+        return own_reference(free_block(data))      # the block's reference moves out
+    value = object_of(raw)
+    release(raw)
+    return value
+
+
+cdef object wrap(void *raw):
+    """A wrapper that takes over the caller's count, unless this raises; None for NULL."""
+    if raw == NULL:
+        return None
+    cdef VMExternRef self = spent_wrapper()
+    take_over(self, <VMExternData *>raw)
+    return self
+
+
+cdef object wrap_clone(void *raw):
+    """A wrapper with a count of its own; None for NULL."""
+    if raw == NULL:
+        return None
+    cdef VMExternRef self = spent_wrapper()
+    add_owner(self, <VMExternData *>raw)
+    return self
+
+
+cdef object take_value(void *raw, bint as_ref):
+    """What Python gets for a count that is the caller's, and is given up whatever happens: the object, or a
+    VMExternRef if it is asked for or the payload is native; None for NULL."""
+    try:
+        return wrap(raw) if as_ref or is_native(raw) else take_object(raw)
+    except:
+        release(raw)
+        raise
+
+
+cdef object lend_value(void *raw, bint as_ref):
+    """As take_value, of a reference that is only lent until other code runs."""
+    if not as_ref and not is_native(raw):
+        return object_of(raw)
+    # A count first: making a wrapper can run code that ends the loan.
+    return take_value(externref_clone(raw), True)
+
+
+cdef void *unwrap(object ref) except? NULL:
+    """The lent pointer; NULL for None."""
+    if ref is None:
+        return NULL
+    require_ref(ref)
+    expose(<VMExternRef>ref)
+    return (<VMExternRef>ref)._data
+
+
+cdef void *registered_box(object value) except NULL:
+    cdef void *raw = box(value)
+    try:
+        register(<VMExternData *>raw)
+    except:
+        release(raw)
+        raise
+    return raw
+
+
+# --- Native payloads ----------------------------------------------------------------
+
+cdef const VMExternVTable *make_type(
+        const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept) except NULL:
+    cdef size_t total = 0, block_align = 0
+    cdef size_t name_size = strlen(name) + 1
+    compute_layout(size, align, &total, &block_align)   # for its checks
+    cdef VMExternVTable *vtable = <VMExternVTable *>PyMem_RawMalloc(sizeof(VMExternVTable) + name_size)
+    if vtable == NULL:
+        raise MemoryError("no memory for a payload type")
+    vtable.drop_in_place = drop_in_place
+    vtable.size = size
+    vtable.align = align
+    vtable.type_name = <const char *>memcpy(vtable + 1, name, name_size)
+    vtable.drop_slow = pending_push
+    return vtable
+
+
+cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
+    """A block that nobody owns yet, whose payload is still to be made in place."""
+    global live_blocks
+    # As compute_layout, whose checks make_type has made.
+    cdef size_t align = max(vtable.align, sizeof(void *))
+    cdef size_t size = (externref_footer_offset(vtable.size) + sizeof(VMExternData) + align - 1) & ~(align - 1)
+    cdef char *start = <char *>externref_aligned_alloc(align, size)
+    if start == NULL:
+        raise MemoryError(f"no memory for a block of {size} bytes")
+    cdef VMExternData *data = <VMExternData *>(start + externref_footer_offset(vtable.size))
+    memset(data, 0, sizeof(VMExternData))
+    data.value_ptr = start
+    data.vtable = vtable
+    live_blocks += 1
+    return data
+
+
+cdef void discard(VMExternData *data) noexcept:
+    """Frees a native block that has no payload to drop; leaves a set exception alone."""
+    global live_blocks
+    live_blocks -= 1
+    if data.registered:
+        registry_remove(<uintptr_t>data)
+    externref_aligned_free(data.value_ptr)
+
+
+cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
+    cdef VMExternData *data
+    drain_if_any()
+    data = new_native_block(vtable)
+    # Registered first: once init has made the payload, nothing may fail. Cleaned up by hand:
+    # to enter a try block takes about as long as to register.
+    if registry_add(<uintptr_t>data) != 0:
+        discard(data)
+        raise MemoryError("no memory to hand out a raw pointer")
+    data.registered = 1
+    if init(data.value_ptr, ctx) != 0:
+        discard(data)
+        if PyErr_Occurred() != NULL:
+            reraise()
+        raise RuntimeError(f"the init function of {vtable_name(vtable)!r} failed")
+    data.ref_count = 1      # not before: whoever guessed the address while init ran is refused
+    return data
+
+
+# --- The table ----------------------------------------------------------------------
+
+cdef ExternrefAPI c_api
+c_api.api_version = EXTERNREF_API_VERSION
+c_api.abi_version = EXTERNREF_ABI_VERSION
+c_api.size = sizeof(ExternrefAPI)
+c_api.from_object = registered_box
+c_api.wrap = wrap
+c_api.wrap_clone = wrap_clone
+c_api.unwrap = unwrap
+c_api.object = object_of
+c_api.type = make_type
+c_api.new_with = new_with
+c_api.release = release
+c_api.take_object = take_object
+
+_C_API = PyCapsule_New(&c_api, "externref._core._C_API", NULL)

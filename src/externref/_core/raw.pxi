@@ -1,0 +1,111 @@
+# Raw pointers: handing them out to compiled code, and taking over what comes back.
+#
+# A part of _core.pyx.
+
+cdef extern from "_core/atomics.h" nogil:
+    bint atomic_count_replace(size_t *target, size_t expected, size_t value) noexcept
+
+cdef extern from "_core/registry.h":
+    bint registry_contains(uintptr_t address) noexcept
+    int registry_add(uintptr_t address) noexcept
+
+
+cdef inline int register(VMExternData *data) except -1:
+    """Makes the address one that from_raw() and clone_from_raw() accept."""
+    if not data.registered:
+        if registry_add(<uintptr_t>data) != 0:
+            raise MemoryError("no memory to hand out a raw pointer")
+        data.registered = 1
+    return 0
+
+
+cdef inline object hand_out(VMExternData *data):
+    """The raw pointer as an int. Nothing can fail after it: only then the caller moves or
+    lends the reference."""
+    cdef object ptr = <uintptr_t>data
+    register(data)
+    return ptr
+
+
+cdef int expose(VMExternRef self) except -1:
+    """Lends the raw pointer for as long as the block lives."""
+    global live_exposed
+    cdef VMExternData *data = data_of(self)
+    register(data)
+    live_exposed += not is_lent(data)
+    data.exposed = 1
+    return 0
+
+
+cdef object lend(VMExternRef self):
+    cdef object ptr = <uintptr_t>data_of(self)    # the int first: nothing is lent if it cannot be made
+    expose(self)
+    return ptr
+
+
+cdef VMExternData *registered_block(object ptr) except NULL:
+    """The block at an address that was handed out; InvalidRawPointerError for any other."""
+    cdef uintptr_t address
+    try:
+        address = address_of(ptr)
+    except OverflowError as error:
+        raise InvalidRawPointerError(str(error)) from None
+    if address == 0:
+        raise InvalidRawPointerError(
+            "the null pointer is no reference; option_from_raw() maps it to None")
+    if address % sizeof(void *) != 0:
+        raise InvalidRawPointerError(f"{address:#x} is misaligned: no reference has this address")
+    if not registry_contains(address):
+        raise InvalidRawPointerError(
+            f"{address:#x} was never handed out by into_raw(), as_raw() or borrow(), "
+            "or its allocation has been freed")
+    return <VMExternData *>address
+
+
+cdef int take_over(VMExternRef self, VMExternData *data) except -1:
+    """Makes a raw owner's count that of `self`, a spent wrapper."""
+    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles:
+        raise InvalidRawPointerError(
+            f"{<uintptr_t>data:#x} has no owner to take over: it was taken back already, "
+            "dropped, or only lent; clone_from_raw() adds an owner")
+    if not has_room(data):
+        refuse_room()
+    add_handle(data)
+    attach(<PyObject *>self, data)
+    return 0
+
+
+cdef int add_owner(VMExternRef self, VMExternData *data) except -1:
+    """Makes a new count for `self`, a spent wrapper."""
+    cdef size_t count
+    if not has_room(data):
+        refuse_room()
+    while True:     # unlike compiled code, whoever calls may own nothing: never from zero
+        count = EXTERNREF_ACQUIRE(&data.ref_count)
+        if count == 0:
+            raise InvalidRawPointerError(
+                f"{<uintptr_t>data:#x} has no owner left: compiled code dropped the last one")
+        if atomic_count_replace(&data.ref_count, count, count + 1):
+            break
+    add_handle(data)
+    attach(<PyObject *>self, data)
+    return 0
+
+
+cdef VMExternRef spent_wrapper():
+    drain_if_any()
+    return <VMExternRef>own_reference(new_wrapper())
+
+
+cdef object give_raw(VMExternRef self):
+    global live_handles
+    cdef VMExternData *data
+    drain_if_any()
+    data = data_of(self)
+    ptr = hand_out(data)
+    self._data = NULL
+    live_handles -= 1
+    data.handles -= 1
+    if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
+        Py_DECREF(payload_of(data))                 # never the last: the others hold it
+    return ptr

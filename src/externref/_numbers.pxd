@@ -1,0 +1,140 @@
+"""Python's numbers as machine code has them, and back: i32, i64, f32, f64, and the machine word.
+
+Errors name the place: a runtime says what the number is for by a Describe, which is only called
+when there is something to complain about.
+"""
+
+from cpython.float cimport PyFloat_AsDouble
+from cpython.number cimport PyNumber_Index
+from libc.math cimport isfinite
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xffffffffffffffff
+
+cdef extern from *:
+    """
+    #define EXTERNREF_I32 'i'
+    #define EXTERNREF_I64 'j'
+    #define EXTERNREF_F32 'f'
+    #define EXTERNREF_F64 'd'
+    #define EXTERNREF_EXTERNREF 'e'
+    #define EXTERNREF_FUNCREF 'r'
+
+    typedef union {
+        int32_t i32;
+        int64_t i64;
+        float f32;
+        double f64;
+    } ExternrefNumber;
+    """
+    # A WebAssembly value type, as a byte of a signature: the letter that wasm2c has for it.
+    const char I32 "EXTERNREF_I32"
+    const char I64 "EXTERNREF_I64"
+    const char F32 "EXTERNREF_F32"
+    const char F64 "EXTERNREF_F64"
+    const char EXTERNREF "EXTERNREF_EXTERNREF"
+    const char FUNCREF "EXTERNREF_FUNCREF"
+
+    ctypedef union Number "ExternrefNumber":
+        int32_t i32
+        int64_t i64
+        float f32
+        double f64
+
+# What value `index` of a type is for, in an error: "parameter 2 (i32)".
+ctypedef str (*Describe)(object place, Py_ssize_t index, char letter)
+
+
+cdef inline str name_of_type(char letter):
+    """The name of a value type."""
+    return {I32: "i32", I64: "i64", F32: "f32", F64: "f64", EXTERNREF: "externref", FUNCREF: "funcref"}[letter]
+
+
+cdef inline str shown(object number):
+    """A number for an error's text: Python refuses to write out an int of thousands of digits."""
+    if isinstance(number, int) and number.bit_length() > 128:
+        return f"an int of {number.bit_length()} bits"
+    return repr(number)
+
+
+cdef inline int refuse_kind(str expected, object value, Describe describe, object place, Py_ssize_t index,
+                            char letter) except -1:
+    raise TypeError(f"{describe(place, index, letter)}: expected {expected}, not {type(value).__name__}") from None
+
+
+cdef inline int refuse_range(object value, Describe describe, object place, Py_ssize_t index, char letter) except -1:
+    raise OverflowError(
+        f"{describe(place, index, letter)}: {shown(value)} does not fit in {name_of_type(letter)}") from None
+
+
+cdef inline int put_number(Number *out, char letter, object value, Describe describe, object place,
+                           Py_ssize_t index) except -1:
+    """A Python number as one of the type, the other bits zero; an int signed, or the same bits unsigned.
+
+    TypeError, OverflowError, what the value's conversion raises. May run arbitrary code.
+    """
+    cdef long long integer
+    cdef double real = 0
+    cdef int overflow = 0
+    out.i64 = 0
+    if letter == I32 or letter == I64:
+        if type(value) is not int:
+            try:
+                value = PyNumber_Index(value)
+            except TypeError:
+                refuse_kind("an int", value, describe, place, index, letter)
+        integer = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if letter == I32:
+            if overflow or integer < -0x80000000 or integer > 0xffffffff:
+                refuse_range(value, describe, place, index, letter)
+            out.i32 = <int32_t>integer
+        else:
+            if overflow < 0 or overflow > 0 and value > 0xffffffffffffffff:
+                refuse_range(value, describe, place, index, letter)
+            out.i64 = <int64_t>PyLong_AsUnsignedLongLong(value) if overflow else integer
+        return 0
+    try:
+        real = PyFloat_AsDouble(value)
+    except TypeError:
+        refuse_kind("a number", value, describe, place, index, letter)
+    except OverflowError:
+        refuse_range(value, describe, place, index, letter)
+    if letter == F64:
+        out.f64 = real
+        return 0
+    out.f32 = <float>real
+    if isfinite(real) and not isfinite(out.f32):
+        refuse_range(value, describe, place, index, letter)
+    return 0
+
+
+cdef inline object get_number(const Number *number, char letter):
+    """The Python number; ints are signed."""
+    if letter == I32:
+        return number.i32
+    if letter == I64:
+        return number.i64
+    if letter == F32:
+        return number.f32
+    return number.f64
+
+
+cdef inline uintptr_t address_of(object value) except? 0:
+    """An int as an address. TypeError, OverflowError; may run arbitrary code."""
+    number = PyNumber_Index(value)
+    try:
+        return number
+    except OverflowError:
+        raise OverflowError(f"{shown(number)} is no address: it does not fit in a word") from None
+
+
+cdef inline uintptr_t word_of(object value) except? 0:
+    """An int as a machine word; a negative one in two's complement. TypeError, OverflowError; may run
+    arbitrary code."""
+    number = PyNumber_Index(value)
+    try:
+        return <uintptr_t><Py_ssize_t>number if number < 0 else <uintptr_t>number
+    except OverflowError:
+        raise OverflowError(f"{shown(number)} does not fit in a machine word") from None
