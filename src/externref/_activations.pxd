@@ -1,8 +1,9 @@
 # The C view of the activations table: `from externref._activations cimport VMExternRefActivationsTable`.
 
-from cpython.object cimport PyObject
-from externref._core cimport VMExternRef
 from libc.stdint cimport uintptr_t
+
+from externref._core cimport VMExternRef
+from externref._python cimport visitproc
 
 
 cdef extern from "externref_activations.h" nogil:
@@ -17,9 +18,6 @@ cdef extern from "_activations/refset.h" nogil:
         size_t count
     int refset_mark(RefSet *set, uintptr_t word) noexcept
     void refset_mark_words(RefSet *set, const void *start, const void *end) noexcept
-
-cdef extern from "Python.h":
-    ctypedef int (*visitproc)(PyObject *, void *) noexcept
 
 
 cdef class VMExternRefActivationsTable:

@@ -21,25 +21,13 @@ Source: VMExternRefActivationsTable of wasmtime's crates/runtime/src/externref.r
 """
 
 cimport cython
-from cpython.number cimport PyNumber_Index
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from externref._core cimport EXTERNREF_ACQUIRE, VMExternData, is_native, release
-
-cdef extern from "Python.h":
-    ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
-    ctypedef int (*inquiry)(PyObject *) noexcept
-    ctypedef struct TypeSlots "PyTypeObject":
-        unsigned long tp_flags
-        traverseproc tp_traverse
-        inquiry tp_clear
-        void (*tp_free)(void *) noexcept
-    unsigned long Py_TPFLAGS_HAVE_GC
-    void PyObject_GC_UnTrack(PyObject *) noexcept
-    void PyObject_GC_Del(void *) noexcept
-    void PyType_Modified(PyTypeObject *) noexcept
+from externref._core cimport EXTERNREF_ACQUIRE, VMExternData, VMExternRef, is_lent, is_native, release
+from externref._numbers cimport address_of
+from externref._python cimport PyObject_GC_UnTrack, make_collected, visitproc
 
 cdef extern from *:
     """
@@ -73,13 +61,6 @@ cdef void *raw_of(object ref) except NULL:
         raise TypeError(f"expected a VMExternRef, not {type(ref).__name__}")
     ref.strong_count
     return (<VMExternRef>ref)._data
-
-
-cdef uintptr_t address_of(object value) except? 0:
-    try:
-        return PyNumber_Index(value)
-    except OverflowError:
-        raise OverflowError(f"{value} is no address: it does not fit in a word") from None
 
 
 @cython.final
@@ -319,7 +300,7 @@ cdef inline int visit_entry(VMExternData *data, visitproc visit, void *arg) noex
     # The block's Python reference is the table's alone only if nobody else owns the block or was
     # lent it. The payload is right before the footer.
     if (EXTERNREF_ACQUIRE(&data.ref_count) == 1 and data.handles == 0
-            and not data.exposed and data.borrows == 0 and not is_native(data)):
+            and not is_lent(data) and not is_native(data)):
         return visit((<PyObject **>data)[-1], arg)
     return 0
 
@@ -333,14 +314,4 @@ cdef int table_clear(PyObject *self) noexcept:
     return 0
 
 
-cdef void prepare_type() noexcept:
-    """Makes the table a collected type: Cython sees no Python object in it."""
-    cdef TypeSlots *cls = <TypeSlots *>VMExternRefActivationsTable
-    cls.tp_flags |= Py_TPFLAGS_HAVE_GC
-    cls.tp_traverse = table_traverse
-    cls.tp_clear = table_clear
-    cls.tp_free = PyObject_GC_Del
-    PyType_Modified(<PyTypeObject *>VMExternRefActivationsTable)
-
-
-prepare_type()
+make_collected(VMExternRefActivationsTable, table_traverse, table_clear)

@@ -69,7 +69,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen
 
-from externref._numbers cimport address_of
+from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyObject_GC_Del, PyObject_GC_UnTrack,
     PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, destructor, has_keywords, make_collected, own_reference,

@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
 # cython: embedsignature=True, embedsignature.format=clinic
-"""externref.Function: calls to compiled code by the seed's protocol.
+"""externref.Function: calls to compiled code by wasmtime's protocol for references.
 
 A parameter or result that is a reference is a raw pointer, null for None. It moves (the
 callee, or we, own its count afterwards; no count changes on the way) or it is lent (it is
@@ -9,53 +9,26 @@ libffi in between: the C function is called through a pointer of its own type.
 """
 
 cimport cython
-from cpython.number cimport PyNumber_Index
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from externref._core cimport (
-    is_native, object_of, register_raw, release, take_object, to_raw, wrap, wrap_clone)
-
-cdef extern from "Python.h":
-    Py_ssize_t PyVectorcall_NARGS(size_t) noexcept
-    Py_ssize_t PyTuple_GET_SIZE(PyObject *) noexcept
-    PyObject *PyErr_Occurred() noexcept
-    ctypedef struct PyTupleObject:
-        PyObject **ob_item
-    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
-    ctypedef struct TypeSlots "PyTypeObject":
-        unsigned long tp_flags
-        Py_ssize_t tp_vectorcall_offset
-
-cdef extern from *:
-    """
-    static int reraise(void) { return -1; }
-    """
-    int reraise() except -1     # passes on the exception that C code set
+from externref._core cimport lend_value, register_raw, release, take_value, to_raw
+from externref._numbers cimport word_of
+from externref._python cimport (
+    PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, reraise, vectorcallfunc)
 
 cdef extern from "_function/call.h" nogil:
     const int MAX_WORDS
     uintptr_t call_word(void *function, int count, const uintptr_t *words) noexcept
     void call_void(void *function, int count, const uintptr_t *words) noexcept
 
-ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)
-
-
-cdef uintptr_t word_of(object value) except? 0:
-    """An int as a machine word; a negative one in two's complement."""
-    number = PyNumber_Index(value)
-    try:
-        return <uintptr_t><Py_ssize_t>number if number < 0 else <uintptr_t>number
-    except OverflowError:
-        raise OverflowError(f"{number} does not fit in a machine word") from None
-
 
 cdef int convert(Function self, PyObject *const *args, uintptr_t *words) except -1:
     """Makes the words of a call; those of references are owned, until the callee has them."""
     cdef int i
     for i in range(self.count):
-        if self.codes[i] == c'w':
+        if self.letters[i] == c'w':
             words[i] = word_of(<object>args[i])
         else:
             words[i] = <uintptr_t>to_raw(<object>args[i])
@@ -106,16 +79,16 @@ cdef class Function:
     cdef readonly bint release_gil
     cdef readonly str params
     cdef readonly str result
-    cdef char codes[8]
-    cdef char result_code
+    cdef char letters[8]
+    cdef char result_letter
 
     def __cinit__(self, address, str params not None, str result not None="", *, bint release_gil=False):
         if len(params) > MAX_WORDS:
             raise ValueError(f"at most {MAX_WORDS} parameters, not {len(params)}")
-        for i, code in enumerate(params):
-            if code not in "mrw":
-                raise TypeError(f"parameter {i + 1} is {code!r}: use 'm' (moved), 'r' (lent) or 'w' (word)")
-            self.codes[i] = ord(code)
+        for i, letter in enumerate(params):
+            if letter not in "mrw":
+                raise TypeError(f"parameter {i + 1} is {letter!r}: use 'm' (moved), 'r' (lent) or 'w' (word)")
+            self.letters[i] = ord(letter)
         if result not in ("", "m", "r", "w"):
             raise TypeError(f"the result is {result!r}: use 'm' (moved), 'r' (lent), 'w' (word) or '' (void)")
         self.function = <void *>word_of(address)
@@ -125,7 +98,7 @@ cdef class Function:
         self.any_lent = "r" in params
         self.params = params
         self.result = result
-        self.result_code = ord(result) if result else 0
+        self.result_letter = ord(result) if result else 0
         self.release_gil = release_gil
         self.vectorcall = function_vectorcall
 
@@ -135,11 +108,11 @@ cdef class Function:
         return <uintptr_t>self.function
 
     def __call__(self, *args):
-        return self.invoke((<PyTupleObject *>args).ob_item, len(args), False)
+        return self.invoke(items_of(args), len(args), False)
 
     def refs(self, *args):
         """As a call, but a resulting reference comes back as a VMExternRef, None for null."""
-        return self.invoke((<PyTupleObject *>args).ob_item, len(args), True)
+        return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
         return f"<externref.Function at {<uintptr_t>self.function:#x}, {self.params!r} -> {self.result!r}>"
@@ -161,7 +134,7 @@ cdef class Function:
             word = self.call(words)
             if PyErr_Occurred() != NULL:
                 self.give_back(words, c'r')
-                if self.result_code == c'm':
+                if self.result_letter == c'm':
                     release(<void *>word)
                 reraise()
         if not self.any_lent:
@@ -171,43 +144,32 @@ cdef class Function:
         finally:    # after the result was cloned: it may be one of these
             self.give_back(words, c'r')
 
-    cdef void give_back(self, const uintptr_t *words, char code) noexcept:
-        """Releases the references of this code among the words."""
+    cdef void give_back(self, const uintptr_t *words, char letter) noexcept:
+        """Releases the references of this letter among the words."""
         cdef int i
         for i in range(self.count):
-            if self.codes[i] == code:
+            if self.letters[i] == letter:
                 release(<void *>words[i])
 
     cdef uintptr_t call(self, const uintptr_t *words) noexcept nogil:
-        if self.result_code == 0:
+        if self.result_letter == 0:
             call_void(self.function, self.count, words)
             return 0
         return call_word(self.function, self.count, words)
 
     cdef object convert_result(self, uintptr_t word, bint as_refs):
         cdef void *raw = <void *>word
-        if self.result_code == 0:
+        if self.result_letter == 0:
             return None
-        if self.result_code == c'w':
+        if self.result_letter == c'w':
             return word
-        as_refs = as_refs or is_native(raw)
-        if self.result_code == c'm':
-            return wrap(raw) if as_refs else take_object(raw)
-        return wrap_clone(raw) if as_refs else object_of(raw)
+        return take_value(raw, as_refs) if self.result_letter == c'm' else lend_value(raw, as_refs)
 
 
 cdef object function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
-    if names != NULL and PyTuple_GET_SIZE(names) != 0:
+    if has_keywords(names):
         raise TypeError("a Function takes no keyword arguments")
     return (<Function>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
 
 
-cdef void prepare_type() noexcept:
-    # Cython knows no vectorcall for instances. By way of an argument tuple, a trip of an
-    # object through an identity function took 0.46 of cffi's, in place of 0.29.
-    cdef TypeSlots *cls = <TypeSlots *>Function
-    cls.tp_vectorcall_offset = <Py_ssize_t>&(<Function>NULL).vectorcall
-    cls.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
-
-
-prepare_type()
+call_by_vectorcall(Function, <Py_ssize_t>&(<Function>NULL).vectorcall)

@@ -7,11 +7,16 @@ when there is something to complain about.
 from cpython.float cimport PyFloat_AsDouble
 from cpython.number cimport PyNumber_Index
 from libc.math cimport isfinite
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+
+from externref._python cimport PyErr_Occurred
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xffffffffffffffff
+    size_t PyLong_AsSize_t(object) noexcept
+    Py_ssize_t PyLong_AsSsize_t(object) noexcept
+    void PyErr_Clear() noexcept
 
 cdef extern from *:
     """
@@ -54,7 +59,7 @@ cdef inline str name_of_type(char letter):
 
 cdef inline str shown(object number):
     """A number for an error's text: Python refuses to write out an int of thousands of digits."""
-    if isinstance(number, int) and number.bit_length() > 128:
+    if isinstance(number, int) and number.bit_length() > 1024:
         return f"an int of {number.bit_length()} bits"
     return repr(number)
 
@@ -121,20 +126,39 @@ cdef inline object get_number(const Number *number, char letter):
     return number.f64
 
 
+cdef inline bint fits_address(object number, uintptr_t *address) noexcept:
+    """Whether an int is an address, which is put in place then."""
+    # Declared noexcept: a try statement would save and restore the exception state at every call.
+    address[0] = PyLong_AsSize_t(number)
+    if address[0] == <uintptr_t>-1 and PyErr_Occurred() != NULL:
+        PyErr_Clear()
+        return False
+    return True
+
+
+cdef inline str no_address(object number):
+    return f"{shown(number)} is no address: it does not fit in a word"
+
+
 cdef inline uintptr_t address_of(object value) except? 0:
     """An int as an address. TypeError, OverflowError; may run arbitrary code."""
+    cdef uintptr_t address
     number = PyNumber_Index(value)
-    try:
-        return number
-    except OverflowError:
-        raise OverflowError(f"{shown(number)} is no address: it does not fit in a word") from None
+    if not fits_address(number, &address):
+        raise OverflowError(no_address(number))
+    return address
 
 
 cdef inline uintptr_t word_of(object value) except? 0:
     """An int as a machine word; a negative one in two's complement. TypeError, OverflowError; may run
     arbitrary code."""
+    cdef uintptr_t word
     number = PyNumber_Index(value)
-    try:
-        return <uintptr_t><Py_ssize_t>number if number < 0 else <uintptr_t>number
-    except OverflowError:
-        raise OverflowError(f"{shown(number)} does not fit in a machine word") from None
+    if number < 0:
+        word = <uintptr_t>PyLong_AsSsize_t(number)
+        if word != <uintptr_t>-1 or PyErr_Occurred() == NULL:
+            return word
+        PyErr_Clear()
+    elif fits_address(number, &word):
+        return word
+    raise OverflowError(f"{shown(number)} does not fit in a machine word")

@@ -108,22 +108,28 @@ cdef object wrap_clone(void *raw):
     return self
 
 
-cdef object take_value(void *raw, bint as_ref):
-    """What Python gets for a count that is the caller's, and is given up whatever happens: the object, or a
-    VMExternRef if it is asked for or the payload is native; None for NULL."""
+cdef object wrap_or_release(void *raw):
     try:
-        return wrap(raw) if as_ref or is_native(raw) else take_object(raw)
-    except:
+        return wrap(raw)
+    except BaseException:
         release(raw)
         raise
 
 
+cdef object take_value(void *raw, bint as_ref):
+    """What Python gets for a count that is the caller's, and is given up whatever happens: the object, or a
+    VMExternRef if it is asked for or the payload is native; None for NULL."""
+    if as_ref or is_native(raw):
+        return wrap_or_release(raw)
+    return take_object(raw)     # cannot fail
+
+
 cdef object lend_value(void *raw, bint as_ref):
     """As take_value, of a reference that is only lent until other code runs."""
-    if not as_ref and not is_native(raw):
-        return object_of(raw)
-    # A count first: making a wrapper can run code that ends the loan.
-    return take_value(externref_clone(raw), True)
+    if as_ref or is_native(raw):
+        # A count first: making a wrapper can run code that ends the loan.
+        return wrap_or_release(externref_clone(raw))
+    return object_of(raw)       # cannot fail
 
 
 cdef void *unwrap(object ref) except? NULL:
@@ -139,7 +145,7 @@ cdef void *registered_box(object value) except NULL:
     cdef void *raw = box(value)
     try:
         register(<VMExternData *>raw)
-    except:
+    except BaseException:
         release(raw)
         raise
     return raw

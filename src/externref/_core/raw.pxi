@@ -46,10 +46,10 @@ cdef object lend(VMExternRef self):
 cdef VMExternData *registered_block(object ptr) except NULL:
     """The block at an address that was handed out; InvalidRawPointerError for any other."""
     cdef uintptr_t address
-    try:
-        address = address_of(ptr)
-    except OverflowError as error:
-        raise InvalidRawPointerError(str(error)) from None
+    if not isinstance(ptr, int):
+        ptr = PyNumber_Index(ptr)
+    if not fits_address(ptr, &address):
+        raise InvalidRawPointerError(no_address(ptr))
     if address == 0:
         raise InvalidRawPointerError(
             "the null pointer is no reference; option_from_raw() maps it to None")

@@ -114,7 +114,7 @@ cdef PyObject *new_pair(PyObject *value) except NULL:
     cdef PyObject *self = new_wrapper()
     try:
         attach(self, new_block(value, 1))
-    except:
+    except BaseException:
         Py_DECREF(self)
         raise
     return self
@@ -206,11 +206,21 @@ cdef PyObject *wrapper_richcompare(PyObject *self, PyObject *other, int op) exce
     return slow_richcompare(self, other, op)
 
 
+cdef int refuse_moved() except -1:
+    raise MovedError("this VMExternRef was moved out by into_raw() or given up by drop(); "
+                     "clone() before the move to keep an owner")
+
+
 cdef inline VMExternData *data_of(VMExternRef self) except NULL:
     if self._data == NULL:
-        raise MovedError("this VMExternRef was moved out by into_raw() or given up by drop(); "
-                         "clone() before the move to keep an owner")
+        refuse_moved()
     return <VMExternData *>self._data
+
+
+cdef int refuse_clone(VMExternRef self) except -1:
+    """Says why there is no clone of it."""
+    data_of(self)
+    refuse_room()
 
 
 cdef PyObject *clone_ref(VMExternRef self) except NULL:
@@ -222,8 +232,7 @@ cdef PyObject *clone_ref(VMExternRef self) except NULL:
     data = <VMExternData *>self._data
     if data == NULL or not has_room(data):
         Py_DECREF(other)
-        data_of(self)
-        refuse_room()
+        refuse_clone(self)
     add_count(data)
     add_handle(data)
     attach(other, data)

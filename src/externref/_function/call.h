@@ -15,31 +15,31 @@
 
 #define MAX_WORDS 8
 
-typedef uintptr_t W;
+typedef uintptr_t word_t;
 
 /* SAFETY: `function` is the address of a C function with `count` word parameters and this
  * result, as whoever made the Function said. */
 #define CALL(keep, result) \
     switch (count) { \
     case 0: keep((result (*)(void))function)(); break; \
-    case 1: keep((result (*)(W))function)(a[0]); break; \
-    case 2: keep((result (*)(W, W))function)(a[0], a[1]); break; \
-    case 3: keep((result (*)(W, W, W))function)(a[0], a[1], a[2]); break; \
-    case 4: keep((result (*)(W, W, W, W))function)(a[0], a[1], a[2], a[3]); break; \
-    case 5: keep((result (*)(W, W, W, W, W))function)(a[0], a[1], a[2], a[3], a[4]); break; \
-    case 6: keep((result (*)(W, W, W, W, W, W))function)(a[0], a[1], a[2], a[3], a[4], a[5]); break; \
-    case 7: keep((result (*)(W, W, W, W, W, W, W))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break; \
-    default: keep((result (*)(W, W, W, W, W, W, W, W))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]); \
+    case 1: keep((result (*)(word_t))function)(a[0]); break; \
+    case 2: keep((result (*)(word_t, word_t))function)(a[0], a[1]); break; \
+    case 3: keep((result (*)(word_t, word_t, word_t))function)(a[0], a[1], a[2]); break; \
+    case 4: keep((result (*)(word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3]); break; \
+    case 5: keep((result (*)(word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4]); break; \
+    case 6: keep((result (*)(word_t, word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4], a[5]); break; \
+    case 7: keep((result (*)(word_t, word_t, word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break; \
+    default: keep((result (*)(word_t, word_t, word_t, word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]); \
     }
 
-static inline W call_word(void *function, int count, const W *a)
+static inline word_t call_word(void *function, int count, const word_t *a)
 {
-    W word = 0;
-    CALL(word =, W)
+    word_t word = 0;
+    CALL(word =, word_t)
     return word;
 }
 
-static inline void call_void(void *function, int count, const W *a)
+static inline void call_void(void *function, int count, const word_t *a)
 {
     CALL(, void)
 }

@@ -34,6 +34,7 @@ from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, refset_mark, refset_mark_words)
 from externref._core cimport (
     externref_clone, is_native, object_of, release, take_object, to_raw, wrap)
+from externref._python cimport reraise
 from externref.wasm2c.binary import FuncType, GlobalType, MemoryType, TableType
 
 cdef extern from "Python.h":
@@ -46,12 +47,6 @@ cdef extern from "Python.h":
     ctypedef struct TypeSlots "PyTypeObject":
         unsigned long tp_flags
         Py_ssize_t tp_vectorcall_offset
-
-cdef extern from *:
-    """
-    static int reraise(void) { return -1; }
-    """
-    int reraise() except -1     # passes on the exception that is set
 
 cdef extern from "wasm2c/runtime.h":
     const uint32_t WASM2C_GLUE_VERSION
