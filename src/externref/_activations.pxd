@@ -13,7 +13,7 @@ cdef extern from "externref_activations.h" nogil:
 
 cdef extern from "_activations/refset.h" nogil:
     ctypedef struct RefSet:
-        uintptr_t *slots
+        uintptr_t *entries
         size_t capacity
         size_t count
     int refset_mark(RefSet *set, uintptr_t word) noexcept
@@ -24,8 +24,8 @@ cdef class VMExternRefActivationsTable:
     cdef VMExternRefActivations alloc       # next and end; between the chunk's start and next, the newest
     cdef void **chunk                       # the bump chunk's start; NULL until the first insertion
     cdef RefSet over_approximated           # the older entries
-    cdef size_t moved                       # how many went from the chunk to the set since the last sweep
-    cdef size_t threshold                   # gathered since the last sweep, they make the next one due
+    cdef size_t flushed                       # how many went from the chunk into the set since the last sweep
+    cdef size_t threshold                   # so many inserted since the last sweep make the next one due
     cdef readonly size_t collections
 
     # What runs arbitrary Python code says so; nothing else here does.

@@ -41,7 +41,8 @@ cdef extern from *:
 
 cdef extern from "_activations/refset.h" nogil:
     int refset_add(RefSet *set, uintptr_t raw) noexcept
-    uintptr_t *refset_slot(const RefSet *set, uintptr_t raw) noexcept
+    void *refset_raw(uintptr_t entry) noexcept
+    bint refset_is_marked(uintptr_t entry) noexcept
     int refset_init(RefSet *set, size_t count) noexcept
     int refset_reserve(RefSet *set, size_t more) noexcept
     void refset_free(RefSet *set) noexcept
@@ -196,7 +197,7 @@ cdef class VMExternRefActivationsTable:
 
     cdef size_t gathered(self) noexcept:
         """How many were inserted since the last sweep."""
-        return self.moved + (self.alloc.next - self.chunk)
+        return self.flushed + (self.alloc.next - self.chunk)
 
     cdef int make_room(self, size_t count) except -1:
         """Makes the bump chunk have room for `count` references."""
@@ -218,15 +219,15 @@ cdef class VMExternRefActivationsTable:
     cdef int flush(self) except -1:
         """Empties the bump chunk into the set."""
         cdef size_t filled = self.alloc.next - self.chunk
-        cdef void **slot = self.chunk
+        cdef void **place = self.chunk
         if refset_reserve(&self.over_approximated, filled) != 0:
             refuse_memory()
-        while slot != self.alloc.next:
-            if not refset_add(&self.over_approximated, <uintptr_t>slot[0]):
-                release(slot[0])    # a second count of an entry: never the last
-            slot += 1
+        while place != self.alloc.next:
+            if not refset_add(&self.over_approximated, <uintptr_t>place[0]):
+                release(place[0])    # a second count of an entry: never the last
+            place += 1
         self.alloc.next = self.chunk
-        self.moved += filled
+        self.flushed += filled
         return 0
 
     cdef Py_ssize_t sweep_unmarked(self) except -1:
@@ -236,21 +237,21 @@ cdef class VMExternRefActivationsTable:
         cdef size_t marked = 0, i
         cdef Py_ssize_t dropped = 0
         for i in range(old.capacity):
-            marked += old.slots[i] & 1
+            marked += refset_is_marked(old.entries[i])
         if refset_init(&kept, marked) != 0:
             refuse_memory()
         for i in range(old.capacity):
-            if old.slots[i] & 1:
-                refset_add(&kept, old.slots[i] - 1)
-                old.slots[i] = 0
+            if refset_is_marked(old.entries[i]):
+                refset_add(&kept, <uintptr_t>refset_raw(old.entries[i]))
+                old.entries[i] = 0
         self.over_approximated = kept
-        self.moved = 0
+        self.flushed = 0
         self.threshold = max(CHUNK_SIZE, kept.count)    # amortised: as many new ones as there are old ones
         self.collections += 1
         # Detached: from here on arbitrary code may run.
         for i in range(old.capacity):
-            if old.slots[i] != 0:
-                release(<void *>old.slots[i])
+            if old.entries[i] != 0:
+                release(refset_raw(old.entries[i]))
                 dropped += 1
         refset_free(&old)
         return dropped
@@ -259,36 +260,36 @@ cdef class VMExternRefActivationsTable:
         """Drops every entry, also those that are inserted meanwhile."""
         cdef RefSet old
         cdef void **chunk
-        cdef void **slot
+        cdef void **place
         cdef size_t i
         while self.chunk != NULL or self.over_approximated.count:
-            old, chunk, slot = self.over_approximated, self.chunk, self.alloc.next
+            old, chunk, place = self.over_approximated, self.chunk, self.alloc.next
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
-            self.moved = 0
+            self.flushed = 0
             for i in range(old.capacity):
-                if old.slots[i] != 0:
-                    release(<void *>(old.slots[i] & ~<uintptr_t>1))
-            while slot != chunk:
-                slot -= 1
-                release(slot[0])
+                if old.entries[i] != 0:
+                    release(refset_raw(old.entries[i]))
+            while place != chunk:
+                place -= 1
+                release(place[0])
             refset_free(&old)
             free(chunk)
         refset_free(&self.over_approximated)
 
     cdef int traverse(self, visitproc visit, void *arg) noexcept:
-        cdef void **slot = self.chunk
+        cdef void **place = self.chunk
         cdef size_t i
         cdef int result
-        while slot != self.alloc.next:
-            result = visit_entry(<VMExternData *>slot[0], visit, arg)
+        while place != self.alloc.next:
+            result = visit_entry(<VMExternData *>place[0], visit, arg)
             if result != 0:
                 return result
-            slot += 1
+            place += 1
         for i in range(self.over_approximated.capacity):
-            if self.over_approximated.slots[i] != 0:
+            if self.over_approximated.entries[i] != 0:
                 result = visit_entry(
-                    <VMExternData *>(self.over_approximated.slots[i] & ~<uintptr_t>1), visit, arg)
+                    <VMExternData *>refset_raw(self.over_approximated.entries[i]), visit, arg)
                 if result != 0:
                     return result
         return 0

@@ -15,8 +15,8 @@
 #define REGISTRY_MIN_BITS 6
 
 static struct {
-    uintptr_t *slots; /* 0: empty */
-    unsigned bits;    /* there are 2**bits slots; meaningless while slots is NULL */
+    uintptr_t *entries; /* 0: empty */
+    unsigned bits;    /* there are 2**bits entries; meaningless while entries is NULL */
     size_t used;
 } registry;
 
@@ -26,12 +26,12 @@ static inline size_t registry_home(uintptr_t address, unsigned bits)
     return (size_t)(((uint64_t)address * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - bits));
 }
 
-/* The slot that holds `address`, or the empty one where it would go. */
-static inline size_t registry_find(const uintptr_t *slots, unsigned bits, uintptr_t address)
+/* The entry that holds `address`, or the empty one where it would go. */
+static inline size_t registry_find(const uintptr_t *entries, unsigned bits, uintptr_t address)
 {
     size_t mask = ((size_t)1 << bits) - 1;
     size_t i = registry_home(address, bits);
-    while (slots[i] != 0 && slots[i] != address) {
+    while (entries[i] != 0 && entries[i] != address) {
         i = (i + 1) & mask;
     }
     return i;
@@ -39,25 +39,25 @@ static inline size_t registry_find(const uintptr_t *slots, unsigned bits, uintpt
 
 static int registry_contains(uintptr_t address)
 {
-    return registry.slots != NULL &&
-           registry.slots[registry_find(registry.slots, registry.bits, address)] == address;
+    return registry.entries != NULL &&
+           registry.entries[registry_find(registry.entries, registry.bits, address)] == address;
 }
 
 /* 0, or -1 without a change if memory is short. */
 static int registry_resize(unsigned bits)
 {
-    size_t old_size = registry.slots != NULL ? (size_t)1 << registry.bits : 0;
-    uintptr_t *slots = (uintptr_t *)PyMem_RawCalloc((size_t)1 << bits, sizeof(uintptr_t));
-    if (slots == NULL) {
+    size_t old_size = registry.entries != NULL ? (size_t)1 << registry.bits : 0;
+    uintptr_t *entries = (uintptr_t *)PyMem_RawCalloc((size_t)1 << bits, sizeof(uintptr_t));
+    if (entries == NULL) {
         return -1;
     }
     for (size_t i = 0; i < old_size; i++) {
-        if (registry.slots[i] != 0) {
-            slots[registry_find(slots, bits, registry.slots[i])] = registry.slots[i];
+        if (registry.entries[i] != 0) {
+            entries[registry_find(entries, bits, registry.entries[i])] = registry.entries[i];
         }
     }
-    PyMem_RawFree(registry.slots);
-    registry.slots = slots;
+    PyMem_RawFree(registry.entries);
+    registry.entries = entries;
     registry.bits = bits;
     return 0;
 }
@@ -65,7 +65,7 @@ static int registry_resize(unsigned bits)
 /* Adds an address that is not in the set. 0, or -1 without a change if memory is short. */
 static int registry_add(uintptr_t address)
 {
-    if (registry.slots == NULL) {
+    if (registry.entries == NULL) {
         if (registry_resize(REGISTRY_MIN_BITS) != 0) {
             return -1;
         }
@@ -75,7 +75,7 @@ static int registry_add(uintptr_t address)
             return -1;
         }
     }
-    registry.slots[registry_find(registry.slots, registry.bits, address)] = address;
+    registry.entries[registry_find(registry.entries, registry.bits, address)] = address;
     registry.used++;
     return 0;
 }
@@ -84,16 +84,16 @@ static int registry_add(uintptr_t address)
 static void registry_remove(uintptr_t address)
 {
     size_t mask = ((size_t)1 << registry.bits) - 1;
-    size_t hole = registry_find(registry.slots, registry.bits, address);
-    for (size_t i = (hole + 1) & mask; registry.slots[i] != 0; i = (i + 1) & mask) {
+    size_t hole = registry_find(registry.entries, registry.bits, address);
+    for (size_t i = (hole + 1) & mask; registry.entries[i] != 0; i = (i + 1) & mask) {
         /* Whoever was pushed past the hole by its cluster moves back into it. */
-        size_t home = registry_home(registry.slots[i], registry.bits);
+        size_t home = registry_home(registry.entries[i], registry.bits);
         if (((i - home) & mask) >= ((i - hole) & mask)) {
-            registry.slots[hole] = registry.slots[i];
+            registry.entries[hole] = registry.entries[i];
             hole = i;
         }
     }
-    registry.slots[hole] = 0;
+    registry.entries[hole] = 0;
     registry.used--;
     if (registry.bits > REGISTRY_MIN_BITS && registry.used < (size_t)1 << (registry.bits - 3)) {
         (void)registry_resize(registry.bits - 1); /* no memory: it stays large, and right */
