@@ -57,7 +57,8 @@ def cpp(name):
 
 
 def rust(name):
-    return loop(load("native.rs", RUST, "--edition=2021", "-Copt-level=3", "-Cpanic=abort", "--crate-type=cdylib"), name)
+    options = "--edition=2021", "-Copt-level=3", "-Cpanic=abort", "--crate-type=cdylib"
+    return loop(load("native.rs", RUST, *options), name)
 
 
 def loop(library, name):

@@ -10,7 +10,11 @@ from harness import Program, function
 from rivals import EXTERNREF, PLAIN
 
 MANY = [10_000, 1_000_000, 10_000_000]
-ANSWERS = {"VMExternRef": (EXTERNREF, "VMExternRef(x)"), "object()": (PLAIN, "object()"), "slots class": (PLAIN, "Slots(x)")}
+ANSWERS = {
+    "VMExternRef": (EXTERNREF, "VMExternRef(x)"),
+    "object()": (PLAIN, "object()"),
+    "slots class": (PLAIN, "Slots(x)"),
+}
 
 
 def making(setup, code, many):

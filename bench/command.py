@@ -4,14 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
 import instructions
 import machine
 import questions
 import report
 from externref._cli.bench import BenchError
 from harness import measure
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 ROUNDS, SECONDS = 2000, 10.0                # of each question: whichever comes first
 QUICK_ROUNDS, QUICK_SECONDS = 100, 1.0

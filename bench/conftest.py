@@ -15,7 +15,8 @@ import externref
 
 sys.path.insert(0, str(Path(__file__).parent))  # the files import each other in any import mode
 
-from harness import OPERATIONS, measure as measure_in_turns
+from harness import OPERATIONS
+from harness import measure as measure_in_turns
 
 ROUNDS = 300
 WARMUP_ROUNDS = 20      # the interpreter specializes every copy of a statement

@@ -12,11 +12,16 @@ namespace {
 
 struct payload {
     size_t values[2];
-    explicit payload(size_t first) : values{first, 0} {}
-    ~payload() { dropped += values[0]; }
+    explicit payload(size_t first) : values{first, 0}
+    {
+    }
+    ~payload()
+    {
+        dropped += values[0];
+    }
 };
 
-}
+} // namespace
 
 // Until there is a second thread, libstdc++ counts without atomics. The other counts are
 // atomic always, and compiled code that needs no GIL has threads.

@@ -119,7 +119,7 @@ def plot(data, path):
     from matplotlib.figure import Figure
 
     groups = [group for group in data["groups"] if rivals(group)]
-    labels, heights, bars = [], [], []
+    labels, bars = [], []
     y = 0.0
     for group in groups:
         y += 1      # the group's title

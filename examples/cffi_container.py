@@ -10,10 +10,10 @@ handles, Python would have to keep every handle alive for as long as C has it.
 import weakref
 from tempfile import TemporaryDirectory
 
+from _build import build_library
 from cffi import FFI
 
 import externref
-from _build import build_library
 from externref import VMExternRef, option_from_raw
 
 ffi = FFI()

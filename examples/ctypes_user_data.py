@@ -11,8 +11,9 @@ import ctypes
 import weakref
 from tempfile import TemporaryDirectory
 
-import externref
 from _build import build_library
+
+import externref
 from externref import VMExternRef, abi
 
 EventCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)

@@ -85,7 +85,8 @@ def compile_module(module):
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(parsed, llvm.create_pass_builder(machine, options))
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(parsed, builder)
     undefined = [function.name for function in parsed.functions if function.is_declaration]
     assert undefined == [], undefined       # nothing to link to
     engine = llvm.create_mcjit_compiler(parsed, machine)

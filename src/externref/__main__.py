@@ -37,7 +37,8 @@ def main() -> int:
         # Whoever read the output has enough of it, like `head`. The flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (wasm2c.CompileError, wasm2c.LinkError, wasm2c.Trap, run.RunError, bench.BenchError, OverflowError, OSError) as error:
+    except (wasm2c.CompileError, wasm2c.LinkError, wasm2c.Trap, run.RunError, bench.BenchError,
+            OverflowError, OSError) as error:
         parser.error(error)
     return 0
 

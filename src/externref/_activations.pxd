@@ -24,7 +24,7 @@ cdef class VMExternRefActivationsTable:
     cdef VMExternRefActivations alloc       # next and end; between the chunk's start and next, the newest
     cdef void **chunk                       # the bump chunk's start; NULL until the first insertion
     cdef RefSet over_approximated           # the older entries
-    cdef size_t flushed                       # how many went from the chunk into the set since the last sweep
+    cdef size_t flushed                     # how many went from the chunk into the set since the last sweep
     cdef size_t threshold                   # so many inserted since the last sweep make the next one due
     cdef readonly size_t collections
 

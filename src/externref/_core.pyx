@@ -7,18 +7,19 @@ the object is: WebAssembly turned into machine code, a JIT, plain C. Such code c
 drops it by changing one integer, on any thread, without the GIL. It is morally Rust's
 ``Rc``, except that the count must not be opaque: compiled code changes it too.
 
-Memory layout
--------------
-A wrapper's one field is the address of a footer, preceded by the payload, in one
-allocation (``externref.h`` is the authority)::
+Rooms
+-----
+A wrapper's one field is the address of a footer, preceded by the payload, in one allocation;
+``externref.h`` has the layout, and a drawing of it. This file is what Python sees: VMExternRef, Borrow and
+the functions. What they stand on is in the folder ``_core``::
 
-    lowest address                                                     highest
-    +----------------------------+-----------+-----------+--------+-----------+
-    | payload (size, align of T) | ref_count | value_ptr | vtable | host word |
-    | 8 bytes for a PyObject *   | 8 bytes   | 8         | 8      | 8         |
-    +----------------------------+-----------+-----------+--------+-----------+
-    ^                            ^ raw pointer
-    '----------- value_ptr ------'
+    block.pxi       making, counting and freeing blocks; draining what compiled code dropped
+    wrapper.pxi     VMExternRef's slots, and the dead that are kept for the next reference
+    raw.pxi         raw pointers out and in: every check of from_raw()
+    capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
+    pending.h       the list of what compiled code dropped: lock-free, any thread
+    registry.h      the set of addresses that were handed out
+    atomics.h, memory.h     the host's atomics; aligned memory
 
 Ownership
 ---------
@@ -29,17 +30,17 @@ one Python reference, and only while there is no wrapper::
     Python references held through the block == max(handles, 1)
     raw owners                               == ref_count - handles
 
-    call                                  ref_count  handles  Python references
-    VMExternRef(x), new, new_with         1          1        +1
-    clone, copy, borrow's scope           +1         +1       +1
-    wrapper dropped, others live          -1         -1       -1
-    last wrapper dropped, raw owners live -1         0        kept, now theirs
-    last owner dropped                    0, freed   0        -1
-    into_raw                              same       -1       -1, or kept if the last wrapper
-    from_raw                              same       +1       +1, or taken over if the first
-    clone_from_raw                        +1         +1       as from_raw
-    compiled clone, compiled drop         +1, -1     same     none
-    compiled drop to zero                 0          0        -1, when drained
+    call                                   ref_count  handles  Python references
+    VMExternRef(x), new(x), new_with(f)    1          1        +1
+    clone(), copy.copy, an open borrow()   +1         +1       +1
+    wrapper dropped, other wrappers live   -1         -1       -1
+    last wrapper dropped, raw owners live  -1         0        kept, now theirs
+    last owner dropped                     0, freed   0        -1
+    into_raw()                             same       -1       -1, or kept if it was the last wrapper
+    from_raw(p)                            same       +1       +1, or taken over if it is the first wrapper
+    clone_from_raw(p)                      +1         +1       as from_raw
+    compiled clone, compiled drop          +1, -1     same     none
+    compiled drop to zero                  0, freed when drained  0  -1 then
 
 Counting
 --------
@@ -64,7 +65,7 @@ once, so the collector's sum comes out right.
 
 cimport cython
 from cpython.number cimport PyNumber_Index
-from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset, strlen

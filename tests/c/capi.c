@@ -149,11 +149,16 @@ static PyObject *new_with(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"take_drops", take_drops, METH_NOARGS, NULL}, {"from_object", from_object, METH_O, NULL},
-    {"unwrap", unwrap, METH_O, NULL},              {"wrap", wrap, METH_O, NULL},
-    {"wrap_clone", wrap_clone, METH_O, NULL},      {"object", object, METH_O, NULL},
-    {"take_object", take_object, METH_O, NULL},    {"release", release, METH_O, NULL},
-    {"type", type, METH_VARARGS, NULL},            {"new_with", new_with, METH_VARARGS, NULL},
+    {"take_drops", take_drops, METH_NOARGS, NULL},
+    {"from_object", from_object, METH_O, NULL},
+    {"unwrap", unwrap, METH_O, NULL},
+    {"wrap", wrap, METH_O, NULL},
+    {"wrap_clone", wrap_clone, METH_O, NULL},
+    {"object", object, METH_O, NULL},
+    {"take_object", take_object, METH_O, NULL},
+    {"release", release, METH_O, NULL},
+    {"type", type, METH_VARARGS, NULL},
+    {"new_with", new_with, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

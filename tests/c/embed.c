@@ -29,8 +29,8 @@ int main(int argc, char **argv)
         Py_DECREF(entry);
     }
     scope = PyDict_New();
-    result = PyRun_String("from externref import VMExternRef\nraw = VMExternRef(['kept']).into_raw()\n",
-                          Py_file_input, scope, scope);
+    result = PyRun_String("from externref import VMExternRef\nraw = VMExternRef(['kept']).into_raw()\n", Py_file_input,
+                          scope, scope);
     if (result == NULL) {
         return fail("import externref");
     }

@@ -144,6 +144,7 @@ void *payload(const void *raw)
 }
 
 /* For externref.Function: every number of words; void, lent and moved results. */
+/* clang-format off */
 size_t sum0(void) { return 100; }
 size_t sum1(size_t a) { return a; }
 size_t sum2(size_t a, size_t b) { return a + 2 * b; }
@@ -162,6 +163,7 @@ size_t sum8(size_t a, size_t b, size_t c, size_t d, size_t e, size_t f, size_t g
 {
     return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h;
 }
+/* clang-format on */
 
 static size_t recorded;
 

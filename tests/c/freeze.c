@@ -58,9 +58,9 @@ struct frozen_abi freeze_abi(VMExternData *data, const VMExternVTable *vtable);
 struct frozen_abi freeze_abi(VMExternData *data, const VMExternVTable *vtable)
 {
     struct frozen_abi frozen = {
-        &data->ref_count,      &data->value_ptr,  &data->vtable,   vtable->drop_in_place,
-        vtable->type_name,     vtable->drop_slow, externref_clone, externref_drop,
-        externref_strong_count, externref_value,  externref_footer_offset,
+        &data->ref_count,       &data->value_ptr,  &data->vtable,           vtable->drop_in_place,
+        vtable->type_name,      vtable->drop_slow, externref_clone,         externref_drop,
+        externref_strong_count, externref_value,   externref_footer_offset,
     };
     return frozen;
 }
@@ -69,14 +69,14 @@ struct frozen_abi freeze_abi(VMExternData *data, const VMExternVTable *vtable)
 
 #ifdef EXTENSION
 
-#define API_ADVICE \
-    "the C API changed: if a function was added at the end of ExternrefAPI, correct its size here; " \
-    "for anything else raise EXTERNREF_API_VERSION in externref_api.h, then correct this file and docs/abi.md"
-#define API(condition) FREEZE(condition, API_ADVICE)
+#  define API_ADVICE \
+      "the C API changed: if a function was added at the end of ExternrefAPI, correct its size here; " \
+      "for anything else raise EXTERNREF_API_VERSION in externref_api.h, then correct this file and docs/abi.md"
+#  define API(condition) FREEZE(condition, API_ADVICE)
 
 API(EXTERNREF_API_VERSION == 1);
 
-#if UINTPTR_MAX == UINT64_MAX
+#  if UINTPTR_MAX == UINT64_MAX
 API(offsetof(ExternrefAPI, api_version) == 0);
 API(offsetof(ExternrefAPI, abi_version) == 8);
 API(offsetof(ExternrefAPI, size) == 16);
@@ -90,7 +90,7 @@ API(offsetof(ExternrefAPI, new_with) == 72);
 API(offsetof(ExternrefAPI, release) == 80);
 API(offsetof(ExternrefAPI, take_object) == 88);
 API(sizeof(ExternrefAPI) == 96);
-#endif
+#  endif
 
 struct frozen_api {
     void *(*from_object)(PyObject *);

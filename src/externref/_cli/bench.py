@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", default="bench.json", help="write the figures here: bench.json")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios: an SVG file")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables into a Markdown file")
-    parser.add_argument("--from", metavar="FILE", dest="figures", help="measure nothing: show the figures that --json wrote")
+    parser.add_argument("--from", metavar="FILE", dest="figures",
+                        help="measure nothing: show the figures that --json wrote")
 
 
 def run(options: argparse.Namespace) -> None:

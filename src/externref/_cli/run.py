@@ -52,12 +52,12 @@ def run(options: argparse.Namespace) -> None:
     if options.export not in functions:
         names = ", ".join(sorted(functions)) or "none"
         raise RunError(f"{options.file} exports no function {options.export!r}; its functions: {names}")
-    params = functions[options.export].params
-    if len(params) != len(options.arguments):
-        raise RunError(f"{options.export} takes {len(params)} arguments ({', '.join(params)}), not {len(options.arguments)}")
+    params, result_types = functions[options.export]
+    given = len(options.arguments)
+    if len(params) != given:
+        raise RunError(f"{options.export} takes {len(params)} arguments ({', '.join(params)}), not {given}")
     with ExitStack() as files, wasm2c.Store() as store:
         values = [argument(text, params[i], f"argument {i + 1}", files) for i, text in enumerate(options.arguments)]
         result = module.instantiate(store).exports[options.export](*values)
-        results = result if isinstance(result, tuple) else () if result is None and not functions[options.export].results else (result,)
-        for value in results:
+        for value in {0: (), 1: (result,)}.get(len(result_types), result):
             print(show(value))

@@ -42,8 +42,8 @@ static inline int atomic_pointer_replace(void **target, void *expected, void *va
 static inline int atomic_count_replace(size_t *target, size_t expected, size_t value)
 {
 #if defined(_MSC_VER)
-    return (size_t)_InterlockedCompareExchange64((volatile __int64 *)target, (__int64)value,
-                                                 (__int64)expected) == expected;
+    return (size_t)_InterlockedCompareExchange64((volatile __int64 *)target, (__int64)value, (__int64)expected) ==
+           expected;
 #else
     return __atomic_compare_exchange_n(target, &expected, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 #endif

@@ -19,6 +19,7 @@ typedef uintptr_t word_t;
 
 /* SAFETY: `function` is the address of a C function with `count` word parameters and this
  * result, as whoever made the Function said. */
+/* clang-format off */
 #define CALL(keep, result) \
     switch (count) { \
     case 0: keep((result (*)(void))function)(); break; \
@@ -31,6 +32,8 @@ typedef uintptr_t word_t;
     case 7: keep((result (*)(word_t, word_t, word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break; \
     default: keep((result (*)(word_t, word_t, word_t, word_t, word_t, word_t, word_t, word_t))function)(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]); \
     }
+
+/* clang-format on */
 
 static inline word_t call_word(void *function, int count, const word_t *a)
 {

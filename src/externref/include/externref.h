@@ -81,8 +81,7 @@ typedef struct VMExternData {
 
 /* Compiled code has these numbers built in: a change fails here, and is a new
  * EXTERNREF_ABI_VERSION. */
-#define EXTERNREF_CHECK(name, condition) \
-    typedef char externref_check_##name[(condition) ? 1 : -1]
+#define EXTERNREF_CHECK(name, condition) typedef char externref_check_##name[(condition) ? 1 : -1]
 EXTERNREF_CHECK(count_is_a_word, sizeof(size_t) == sizeof(void *));
 EXTERNREF_CHECK(ref_count_offset, EXTERNREF_REF_COUNT_OFFSET == 0);
 EXTERNREF_CHECK(value_ptr_offset, EXTERNREF_VALUE_PTR_OFFSET == sizeof(void *));

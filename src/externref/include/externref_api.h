@@ -34,11 +34,11 @@ typedef struct {
 
 #ifndef EXTERNREF_API_IMPLEMENTATION
 
-#if defined(__GNUC__) || defined(__clang__)
-#  define EXTERNREF_API_UNUSED __attribute__((unused))
-#else
-#  define EXTERNREF_API_UNUSED
-#endif
+#  if defined(__GNUC__) || defined(__clang__)
+#    define EXTERNREF_API_UNUSED __attribute__((unused))
+#  else
+#    define EXTERNREF_API_UNUSED
+#  endif
 
 static const ExternrefAPI *externref_api EXTERNREF_API_UNUSED = NULL;
 
@@ -70,32 +70,32 @@ static int externref_import(void)
 
 /* Boxes an object: a raw pointer that the caller owns. Takes a reference to the object
  * of its own. MemoryError. */
-#define externref_from_object(object) (externref_api->from_object(object))
+#  define externref_from_object(object) (externref_api->from_object(object))
 
 /* A new VMExternRef that takes over the caller's count of `raw`, or None for NULL. On failure
  * the caller still owns it. MemoryError; InvalidRawPointerError if every count has been
  * taken over already. */
-#define externref_wrap(raw) (externref_api->wrap(raw))
+#  define externref_wrap(raw) (externref_api->wrap(raw))
 
 /* A new VMExternRef with a count of its own; the caller keeps theirs. None for NULL.
  * MemoryError, OverflowError. */
-#define externref_wrap_clone(raw) (externref_api->wrap_clone(raw))
+#  define externref_wrap_clone(raw) (externref_api->wrap_clone(raw))
 
 /* The raw pointer of a VMExternRef, lent for as long as the block lives: see as_raw(). NULL,
  * without an exception, for None. TypeError, MovedError, MemoryError. */
-#define externref_unwrap(ref) (externref_api->unwrap(ref))
+#  define externref_unwrap(ref) (externref_api->unwrap(ref))
 
 /* A new reference to the Python payload; None for NULL. The caller keeps their count.
  * TypeError if the payload is a native one. */
-#define externref_object(raw) (externref_api->object(raw))
+#  define externref_object(raw) (externref_api->object(raw))
 
 /* As externref_object, and gives up the caller's count: the object moves out. On failure
  * the caller still owns it. */
-#define externref_take_object(raw) (externref_api->take_object(raw))
+#  define externref_take_object(raw) (externref_api->take_object(raw))
 
 /* externref_drop for who holds the GIL: a last reference is released before this returns,
  * not later. NULL is ignored. */
-#define externref_release(raw) (externref_api->release(raw))
+#  define externref_release(raw) (externref_api->release(raw))
 
 /* Makes a type of native payload. It lives to the end of the process: make it once.
  *   name          UTF-8, for repr() and errors; copied
@@ -104,14 +104,14 @@ static int externref_import(void)
  *                 It leaves an exception that is set alone, and drops references that the
  *                 payload owns by externref_drop: by externref_release, a chain would recurse.
  * ValueError for the alignment, OverflowError for the size, MemoryError. */
-#define externref_type(name, size, align, drop_in_place) \
-    (externref_api->type((name), (size), (align), (drop_in_place)))
+#  define externref_type(name, size, align, drop_in_place) \
+      (externref_api->type((name), (size), (align), (drop_in_place)))
 
 /* A block with a native payload that `init` makes in place: a raw pointer that the caller
  * owns. `type` is externref_type's. `init` gets the payload's address and `ctx` and returns 0; if it returns anything
  * else, nothing is dropped, nothing leaks, and NULL is returned with the exception that
  * `init` set, or a RuntimeError. MemoryError. */
-#define externref_new_with(type, init, ctx) (externref_api->new_with((type), (init), (ctx)))
+#  define externref_new_with(type, init, ctx) (externref_api->new_with((type), (init), (ctx)))
 
 #endif /* EXTERNREF_API_IMPLEMENTATION */
 

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, SupportsIndex, final, overload
 
 import wasmtime  # type: ignore[import-not-found, unused-ignore]  # then it is Any
+
 from externref._core import VMExternRef
 
 STATE_ATTRIBUTE: Final[str]

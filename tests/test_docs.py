@@ -1,0 +1,74 @@
+"""The documents agree with the code, and with each other: one drawing, one ownership table, names that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/externref"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+pytestmark = pytest.mark.skipif(not (PACKAGE / "_core.pyx").is_file(), reason="needs a checkout")
+
+
+def drawing(path):
+    """The first box of fields in a file, without what a comment puts before it and the third line's words."""
+    lines = [line.removeprefix(" *").strip() for line in path.read_text().splitlines()]
+    start = next(i for i, line in enumerate(lines) if line.startswith("lowest address"))
+    box = lines[start:start + 7]
+    assert box[1].startswith("+--") and box[6].startswith("'--- "[:3]), box
+    return [box[1], box[2], box[4], box[5], box[6]]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/abi.md"])
+def test_the_drawing_is_the_headers(document):
+    assert drawing(ROOT / document) == drawing(PACKAGE / "include/externref.h")
+
+
+def rows(text):
+    """{call: what it does} of a table of the counts, however it is drawn."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.replace("`", "") for cell in re.split(r" *\| *|  +", line.strip(" |"))]
+        if len(cells) == 4 and re.match(r"1$|0|same|[+-]1", cells[1]):
+            found[cells[0]] = cells[1:]
+    return found
+
+
+def test_the_readmes_ownership_table_is_the_cores():
+    core = rows((PACKAGE / "_core.pyx").read_text().partition('"""')[2].partition('"""')[0])
+    readme = rows((ROOT / "README.md").read_text())
+    assert len(core) >= 10
+    assert readme == core
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\[[^\]\n\"]+\]\(([^)#]+)[^)]*\)", document.read_text()):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_architecture_names_files_and_functions_that_exist():
+    sources = {path: path.read_text() for folder in (PACKAGE, ROOT / "bench")
+               for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pxi", ".h"}}
+    everything = "\n".join(sources.values())
+    page = (ROOT / "docs/architecture.md").read_text()
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    names = set(re.findall(r"`([^`]+)`", tables.partition("| word |")[0]))
+    assert len(names) > 50
+    for name in names:
+        if re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name):
+            where = [PACKAGE / name, ROOT / name, ROOT / "tests" / f"{name}.py"]
+            assert any(path.exists() for path in where), name
+        elif not name.startswith("grep"):
+            assert re.search(rf"\b{re.escape(name.rpartition('.')[2])}\b", everything), name
+
+
+def test_every_promise_is_named_by_its_proofs():
+    page = (ROOT / "docs/architecture.md").read_text()
+    promises = re.findall(r"^\| (P\d+) \|.*\|.*\|(.*)\|$", page, re.MULTILINE)
+    assert [promise for promise, _ in promises] == [f"P{n}" for n in range(1, 12)]
+    for promise, proofs in promises:
+        for proof in re.findall(r"`((?:on_\w+/)?test_\w+)`", proofs):
+            text = (ROOT / "tests" / f"{proof}.py").read_text()
+            assert re.search(rf"\b{promise}\b", text), f"{proof} does not name {promise}"
