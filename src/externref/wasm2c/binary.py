@@ -73,6 +73,11 @@ class Export(NamedTuple):
     number: int         # the index among the items of its kind, imports first
 
 
+# Where users find them. In the classes, mypy would no longer see named tuples.
+for public in (FuncType, TableType, MemoryType, GlobalType, Import, Export):
+    public.__module__ = "externref.wasm2c"
+
+
 class UnsupportedError(Exception):
     """The module uses a feature that the glue does not know."""
 

@@ -13,15 +13,23 @@ from typing import Any
 
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
-from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
-from externref.wasm2c.glue import glue, usable
+from externref.wasm2c.binary import Binary, Export, FuncType, GlobalType, Import, UnsupportedError
+from externref.wasm2c.glue import can_be_carried, glue
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-# BOUNDS_CHECK, or the runtime replaces the process's handler of SIGSEGV. Without sibling calls every
-# Wasm frame looks at the stack. The last two keep NaNs and traps as Wasm has them.
-FLAGS = ["-shared", "-fPIC", "-O2", "-w", "-std=gnu11", "-fvisibility=hidden", "-fno-optimize-sibling-calls",
-         "-DNDEBUG", "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1", "-DWASM_RT_STACK_DEPTH_COUNT=1",
-         "-frounding-math", "-fsignaling-nans"]
+FLAGS = [
+    "-shared", "-fPIC",
+    "-O2",
+    "-w",                           # no warnings: the C is not the user's
+    "-std=gnu11",
+    "-fvisibility=hidden",          # of externref_wasm2c_module() alone: modules have functions of the same names
+    "-fno-optimize-sibling-calls",  # a call is a call, so endless recursion has frames, and runs out of stack
+    "-DNDEBUG",                     # wasm2c's runtime: a bug in it is no reason to end the process
+    "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1",    # or the runtime replaces the process's handler of SIGSEGV
+    "-DWASM_RT_STACK_DEPTH_COUNT=1",        # a look at the depth in every function; glue.py has it look at the stack
+    "-frounding-math",              # floats as Wasm has them: nothing is worked out ahead for one rounding mode,
+    "-fsignaling-nans",             # and no operation left out that makes a signalling NaN a quiet one
+]
 
 
 class CompileError(Exception):
@@ -114,7 +122,7 @@ def to_binary(source: bytes | str | os.PathLike[str], folder: Path) -> bytes:
         raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
     # wasm2c knows fewer features than wat2wasm and wasm-validate: these are left out.
     binary = folder / "source.wasm"
-    if isinstance(source, str) or (isinstance(source, os.PathLike) and not data.startswith(b"\0asm")):
+    if isinstance(source, str) or isinstance(source, os.PathLike) and not data.startswith(b"\0asm"):
         text = folder / "source.wat"
         text.write_bytes(data)
         run_tool(wabt().get_executable("wat2wasm"), "--disable-exceptions", text, "-o", binary)
@@ -172,7 +180,7 @@ def check_supported(binary: Binary) -> None:
     for item in items:
         values = item.type if isinstance(item.type, FuncType) else FuncType(
             (getattr(item.type, "value", "i32"), getattr(item.type, "element", "i32")), ())
-        if not usable(values):
+        if not can_be_carried(values):
             raise UnsupportedError(f"{item.name!r}: v128 values cannot pass between Python and WebAssembly")
 
 

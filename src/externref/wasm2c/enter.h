@@ -50,7 +50,10 @@ static char *find_stack_limit(void)
 
 static inline char *stack_limit(void)
 {
-    /* Asking reads a file, on Linux's main thread. Found without a call: this module is one. */
+    /* Kept for each thread: to ask reads a file, on Linux's main thread. A shared library, as this
+     * module is, finds a thread's variable by a call (__tls_get_addr), unless it is initial-exec:
+     * then the loader has given it a fixed distance from the thread's pointer. For libraries
+     * loaded while the program runs glibc sets some room aside for that; a pointer has its place there. */
     static __thread char *limit __attribute__((tls_model("initial-exec")));
     if (limit == NULL) {
         limit = find_stack_limit();

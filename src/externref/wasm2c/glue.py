@@ -10,7 +10,8 @@ that a stub finds it either way.
 
 from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType
 
-# C type, and the letter that wasm2c has for it in the names of its structs of several results.
+# C type, and the letter that wasm2c has for it in the names of its structs of several results: the
+# same that _numbers.pxd has names for.
 C_TYPES = {"i32": ("u32", "i"), "i64": ("u64", "j"), "f32": ("f32", "f"), "f64": ("f64", "d"),
            "funcref": ("wasm_rt_funcref_t", "r"), "externref": ("wasm_rt_externref_t", "e")}
 TYPE_CODES = {"i32": "WASM_RT_I32", "i64": "WASM_RT_I64", "f32": "WASM_RT_F32", "f64": "WASM_RT_F64",
@@ -68,6 +69,7 @@ bool wasm_rt_is_initialized(void)
 
 #define SAME(name, condition) typedef char same_##name[(condition) ? 1 : -1]
 SAME(funcref, sizeof(Wasm2cFuncref) == sizeof(wasm_rt_funcref_t));
+SAME(funcref_slots, sizeof(wasm_rt_funcref_t) <= FUNCREF_SLOTS * sizeof(uint64_t));
 SAME(code, offsetof(Wasm2cFuncref, code) == offsetof(wasm_rt_funcref_t, func));
 SAME(instance, offsetof(Wasm2cFuncref, instance) == offsetof(wasm_rt_funcref_t, module_instance));
 SAME(table, sizeof(Wasm2cTable) == sizeof(wasm_rt_externref_table_t));
@@ -119,9 +121,12 @@ const Wasm2cModule *externref_wasm2c_module(const Wasm2cHost *the_host)
 """
 
 
-def slot_count(value: str) -> int:
+FUNCREF_SLOTS = 4       # as in runtime.h
+
+
+def slots_of(value: str) -> int:
     """How many slots a value takes."""
-    return 4 if value == "funcref" else 1
+    return FUNCREF_SLOTS if value == "funcref" else 1
 
 
 def result_type(type_: FuncType) -> str:
@@ -139,7 +144,7 @@ def members(values: tuple[str, ...]) -> list[tuple[str, str, int]]:
     for i, value in enumerate(values):
         letter = C_TYPES[value][1]
         result.append((letter, f"{letter}{i}", slot))
-        slot += slot_count(value)
+        slot += slots_of(value)
     return result
 
 
@@ -163,24 +168,25 @@ def parameters(type_: FuncType, instance: str) -> str:
 def type_glue(k: int, type_: FuncType) -> str:
     """call_k and host_k of function type k."""
     result = result_type(type_)
-    arguments = ", ".join(["instance", *(f"get_{letter}(s + {slot})" for letter, _, slot in members(type_.params))])
+    arguments = ", ".join(["instance", *(f"get_{letter}(slots + {slot})" for letter, _, slot in members(type_.params))])
     call = f"(({result} (*)({signature(type_)}))code)({arguments})"
     results = members(type_.results)
     if not results:
         keep, give, take, back = f"{call};", "", "", ""
     elif len(results) == 1:
         letter = results[0][0]
-        keep, give = f"{result} r = {call};", f"put_{letter}(s, r);"
-        take, back = "", f"return get_{letter}(s);"
+        keep, give = f"{result} result = {call};", f"put_{letter}(slots, result);"
+        take, back = "", f"return get_{letter}(slots);"
     else:
-        keep = f"{result} r = {call};"
-        give = " ".join(f"put_{letter}(s + {slot}, r.{member});" for letter, member, slot in results)
-        take = f"{result} r; " + " ".join(f"r.{member} = get_{letter}(s + {slot});" for letter, member, slot in results)
-        back = "return r;"
-    pack = " ".join(f"put_{letter}(s + {slot}, a{i});" for i, (letter, _, slot) in enumerate(members(type_.params)))
-    size = max(1, sum(map(slot_count, type_.params)), sum(map(slot_count, type_.results)))
+        keep = f"{result} result = {call};"
+        give = " ".join(f"put_{letter}(slots + {slot}, result.{member});" for letter, member, slot in results)
+        take = f"{result} result; " + " ".join(
+            f"result.{member} = get_{letter}(slots + {slot});" for letter, member, slot in results)
+        back = "return result;"
+    pack = " ".join(f"put_{letter}(slots + {slot}, a{i});" for i, (letter, _, slot) in enumerate(members(type_.params)))
+    size = max(1, sum(map(slots_of, type_.params)), sum(map(slots_of, type_.results)))
     return f"""
-{multi_struct(type_)}static void call_{k}(void (*code)(void), void *instance, uint64_t *s)
+{multi_struct(type_)}static void call_{k}(void (*code)(void), void *instance, uint64_t *slots)
 {{
     {keep}
     {give}
@@ -188,9 +194,9 @@ def type_glue(k: int, type_: FuncType) -> str:
 
 static {result} host_{k}({parameters(type_, 'void *function')})
 {{
-    uint64_t s[{size}];
+    uint64_t slots[{size}];
     {pack}
-    if (host->call_host(function, s) != 0) {{
+    if (host->call_host(function, slots) != 0) {{
         host->leave(WASM2C_RAISED);
     }}
     {take}
@@ -237,8 +243,8 @@ static void *item(void *address, size_t i)
 """
 
 
-def usable(type_: FuncType) -> bool:
-    """Whether the glue can carry all its values."""
+def can_be_carried(type_: FuncType) -> bool:
+    """Whether the glue has a C type for all its values."""
     return all(value in C_TYPES for value in type_.params + type_.results)
 
 
@@ -247,19 +253,19 @@ def glue(binary: Binary) -> str:
     # An exported function's own code; that of an import is called through its instance.
     imported = binary.imported[FuncType]
     functions = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
-    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" if usable(type_) else "{NULL, NULL, NULL}"
+    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" if can_be_carried(type_) else "{NULL, NULL, NULL}"
              for k, type_ in enumerate(binary.types)]
     set_ids = "".join(
         "    types[{}].id = wasm2c_m_get_func_type({});\n".format(
             k, ", ".join([str(len(type_.params)), str(len(type_.results)),
                           *(TYPE_CODES[value] for value in type_.params + type_.results)]))
-        for k, type_ in enumerate(binary.types) if usable(type_))
+        for k, type_ in enumerate(binary.types) if can_be_carried(type_))
     return "\n".join([
         BEFORE,
         # An array without elements is no C: there is one more.
         f"struct w2c_i {{ struct w2c_i *self; Wasm2cImport imports[{len(binary.imports) + 1}]; }};",
         "struct instance { w2c_m module; struct w2c_i imports; };",
-        *(type_glue(k, type_) for k, type_ in enumerate(binary.types) if usable(type_)),
+        *(type_glue(k, type_) for k, type_ in enumerate(binary.types) if can_be_carried(type_)),
         *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
         f"#define TYPE_COUNT {len(types)}",
         f"static Wasm2cFunctionType types[] = {{ {', '.join([*types, '{NULL, NULL, NULL}'])} }};",
@@ -267,8 +273,8 @@ def glue(binary: Binary) -> str:
         "static void (*const functions[])(void) = {{ {} }};".format(
             ", ".join([*(f"(void (*)(void)){function}" for function in functions), "NULL"])),
         item_glue(binary),
-        "static void instantiate(void (*code)(void), void *address, uint64_t *s)\n{\n"
-        "    struct instance *instance = address;\n    (void)code;\n    (void)s;\n"
+        "static void instantiate(void (*code)(void), void *address, uint64_t *slots)\n{\n"
+        "    struct instance *instance = address;\n    (void)code;\n    (void)slots;\n"
         f"    instance->imports.self = &instance->imports;\n"
         f"    wasm2c_m_instantiate(&instance->module{', &instance->imports' if binary.imports else ''});\n}}",
         "static void release(void *address)\n{\n    wasm2c_m_free(&((struct instance *)address)->module);\n}",

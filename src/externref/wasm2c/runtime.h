@@ -3,7 +3,7 @@
  * A compiled module is a shared library: the C of wasm2c and glue around it, one
  * translation unit that includes this file. It exports externref_wasm2c_module() alone, which
  * gets the host's side (Wasm2cHost) and gives the module's (Wasm2cModule). Values travel
- * in slots of 64 bits: i32 and f32 in the low half, a funcref in FUNCREF_SLOTS of them. */
+ * in slots of 64 bits, each from its slot's first byte on; a funcref takes FUNCREF_SLOTS of them. */
 #ifndef EXTERNREF_WASM2C_RUNTIME_H
 #define EXTERNREF_WASM2C_RUNTIME_H
 
@@ -20,12 +20,13 @@
 
 /* wasm_rt_funcref_t. A null one has no code. */
 typedef struct {
-    const char *type; /* 32 bytes that identify the function type */
+    const char *type; /* FUNCTION_ID_SIZE bytes that identify the function type */
     void (*code)(void);
     void (*tail_call)(void **, void *, void *);
     void *instance; /* the code's first argument */
 } Wasm2cFuncref;
-#define FUNCREF_SLOTS 4
+#define FUNCREF_SLOTS 4 /* its four words, if they are of 64 bits; enough for smaller ones */
+#define FUNCTION_ID_SIZE 32 /* wasm2c's 256 bits */
 
 /* wasm_rt_externref_table_t and wasm_rt_funcref_table_t. */
 typedef struct {

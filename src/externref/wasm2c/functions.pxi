@@ -1,0 +1,147 @@
+# Functions: Func, which Python calls, and HostFunc, which compiled code calls.
+#
+# A part of _runtime.pyx.
+
+cdef extern from "wasm2c/enter.h":
+    void *innermost
+    void leave(int) noexcept
+
+cdef enum:
+    INLINE_SLOTS = 16       # that a call has on the C stack; more are allocated
+
+
+cdef inline object get_results(Store store, Signature signature, uint64_t *slots, bint as_refs):
+    if signature.result_count == 0:
+        return None
+    if signature.result_count > 1:
+        return get_values(store, signature.results, slots, as_refs)
+    return get_value(store, signature.results[0], slots, as_refs)
+
+
+@cython.final
+@cython.no_gc_clear     # so that no method meets a half-cleared object; the dict of exports breaks cycles
+cdef class Func:
+    """A WebAssembly function: call it with Python values.
+
+    An i32 or i64 takes an int, signed or unsigned, and gives a signed one; f32 and f64 take and
+    give floats; an externref any object, which comes back as itself, or a VMExternRef, which is
+    passed as itself, or None, which is null; a funcref a Func or None. No result is None,
+    several are a tuple.
+
+    A call raises TypeError for a wrong number of arguments, or one of the wrong type,
+    OverflowError for one out of range, both naming it; ValueError for a Func of another store;
+    MovedError for a spent VMExternRef; Trap; what an imported function raised, as it is;
+    RuntimeError if the store is closed or in use by another thread; MemoryError.
+    The GIL is held throughout.
+    """
+    cdef vectorcallfunc vectorcall      # CPython finds it by tp_vectorcall_offset
+    cdef Signature signature
+    cdef Store store
+    cdef readonly Instance instance
+    """The Instance it runs in, which it keeps alive."""
+    cdef Wasm2cFuncref ref
+    cdef readonly str name
+    """The name it is exported under; "funcref" if it came as a value."""
+
+    def __cinit__(self, *maker):
+        require_maker(maker, MAKER, "a Func comes from an instance's exports")
+
+    @property
+    def type(self):
+        """Its FuncType: params and results, tuples of names of value types."""
+        return self.signature.type
+
+    def __call__(self, *args):
+        return self.invoke(items_of(args), len(args), False)
+
+    def refs(self, *args):
+        """As a call, but resulting externrefs come back as VMExternRef, None for null."""
+        return self.invoke(items_of(args), len(args), True)
+
+    def __repr__(self):
+        return f"<externref.wasm2c.Func {self.name!r} {self.signature.type}>"
+
+    cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
+        cdef uint64_t[INLINE_SLOTS] inline_slots
+        cdef uint64_t *slots
+        if self.signature.slot_count <= INLINE_SLOTS:
+            return self.invoke_with(inline_slots, args, nargs, as_refs)
+        slots = <uint64_t *>malloc(self.signature.slot_count * sizeof(uint64_t))
+        if slots == NULL:
+            raise MemoryError("no memory for the arguments")
+        try:
+            return self.invoke_with(slots, args, nargs, as_refs)
+        finally:
+            free(slots)
+
+    cdef object invoke_with(self, uint64_t *slots, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
+        cdef Store store = self.store
+        cdef Signature signature = self.signature
+        cdef object result
+        if nargs != signature.param_count:
+            raise TypeError(f"{self.name}() takes {signature.param_count} arguments, not {nargs}: {signature.type}")
+        put_values(store, signature.params, signature.ref_params, args, slots, self)
+        store.run(signature.call, self.ref.code, self.ref.instance, slots)
+        result = get_results(store, signature, slots, as_refs)
+        store.settle()
+        return result
+
+
+cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
+    if has_keywords(names):
+        raise TypeError("a Func takes no keyword arguments")
+    return (<Func>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
+
+
+call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
+
+
+cdef Func new_func(Store store, Instance instance, Signature signature, Wasm2cFuncref ref, str name):
+    cdef Func self = Func.__new__(Func, MAKER)
+    self.vectorcall = func_vectorcall
+    self.signature = signature
+    self.store = store
+    self.instance = instance
+    self.ref = ref
+    self.name = name
+    return self
+
+
+@cython.final
+cdef class HostFunc:
+    """A Python callable that an instance imports; compiled code has its address."""
+    cdef object function        # the collector may clear it
+    cdef Signature signature
+    cdef PyObject *store        # borrowed: the importing Instance keeps it
+    cdef str name
+
+
+cdef int call_host_function(PyObject *address, uint64_t *slots) except -1:
+    # SAFETY: the instance that runs owns the HostFunc and the store.
+    global innermost
+    cdef HostFunc self = <HostFunc>address
+    cdef Store store = <Store>self.store
+    cdef Signature signature = self.signature
+    cdef void *here = innermost
+    cdef char *limit = host.stack_limit
+    cdef tuple args
+    cdef object result
+    try:
+        args = get_values(store, signature.params, slots, False)
+        result = self.function(*args)
+        args = None
+        if signature.result_count == 1:
+            put_value(store, signature.results[0], result, slots, self)
+        elif signature.result_count > 1:
+            args = tuple(result)
+            if len(args) != signature.result_count:
+                raise TypeError(f"{self.name}() must return {signature.result_count} values, not {len(args)}")
+            put_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+    finally:
+        innermost = here
+        host.stack_limit = limit
+    return 0
+
+
+host.leave = leave
+host.call_host = <int (*)(void *, uint64_t *) noexcept>call_host_function

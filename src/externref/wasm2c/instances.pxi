@@ -1,0 +1,241 @@
+# Instances: the memory of one, its place among the store's roots, its imports and its exports.
+#
+# A part of _runtime.pyx.
+
+cdef extern from "wasm2c/runtime.h":
+    ctypedef struct Wasm2cImport:
+        Wasm2cFuncref function
+        void *object
+
+
+cdef object find_import(imports, item):
+    """What is given for the import. LinkError if nothing is."""
+    try:
+        group = imports[item.module]
+        if isinstance(group, Instance):
+            group = (<Instance>group).exports
+        return group[item.name]
+    except KeyError:
+        raise LinkError(f"import {item.module}.{item.name} ({item.type}) is missing") from None
+
+
+cdef object link_error(item, reason):
+    return LinkError(f"import {item.module}.{item.name} ({item.type}): {reason}")
+
+
+cdef bint fits(given, declared) except -1:
+    """Whether the size and maximum are within those that the importing module declares."""
+    return given.minimum >= declared.minimum and (
+        declared.maximum is None or given.maximum is not None and given.maximum <= declared.maximum)
+
+
+cdef bint carries_funcrefs(binary) except -1:
+    """Whether a funcref can come in or go out through the module's imports and exports."""
+    for item in [*binary.imports, *binary.exports]:
+        if isinstance(item.type, FuncType):
+            if "funcref" in item.type.params + item.type.results:
+                return True
+        elif "funcref" in (getattr(item.type, "element", None), getattr(item.type, "value", None)):
+            return True
+    return False
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Instance:
+    """An instance of a compiled module; Module.instantiate() makes it.
+
+    It lives as long as something in Python leads to it: itself, an export, an instance that
+    imports from it. What only its tables and globals held is dropped with it. One whose imports
+    or exports can carry a funcref lives as long as its store, since any table may hold its
+    functions.
+    """
+    cdef Store store
+    cdef Code code
+    cdef void *memory           # of the C instance, and the list of its imports
+    cdef uint64_t *values       # the widest value's slots for each import: of globals given as plain values
+    cdef Roots roots
+    cdef tuple imports          # what was imported, which compiled code has the addresses of
+    cdef readonly object exports
+    """What it exports by name: an Exports."""
+    cdef object __weakref__
+
+    def __cinit__(self, Store store not None, Code code not None, binary, imports):
+        cdef list found
+        cdef dict exports = {}
+        cdef uint64_t unused = 0
+        self.store = store
+        self.code = code
+        store.check()
+        found = [find_import(imports, item) for item in binary.imports]
+        self.memory = calloc(1, code.module.instance_size)
+        self.values = <uint64_t *>calloc(len(found) + 1, FUNCREF_SLOTS * sizeof(uint64_t))
+        if self.memory == NULL or self.values == NULL:
+            raise MemoryError("no memory for the instance")
+        self.enter_roots(binary)
+        self.imports = tuple([
+            self.link(k, binary.imports[k], found[k], binary) for k in range(len(found))])
+        self.exports = Exports(exports)
+        if carries_funcrefs(binary):
+            store.pinned.add(self)
+            for thing in self.imports:
+                if isinstance(thing, Table):
+                    store.pinned.add((<Table>thing).instance)
+        store.check()
+        store.run(code.module.instantiate, NULL, self.memory, &unused)
+        self.fill_exports(binary, exports)
+        store.settle()
+
+    def __dealloc__(self):
+        cdef Store store = self.store
+        if self.roots.next != NULL:
+            self.roots.next.previous = self.roots.previous
+            self.roots.previous.next = self.roots.next
+        if self.memory != NULL:
+            self.code.module.release(self.memory)
+        free(self.memory)
+        free(self.values)
+        free(self.roots.tables)
+        free(self.roots.globals)
+        # Its references have lost their roots. If another thread runs the store's code, it collects later.
+        if (self.roots.next != NULL and not store.closed and len(store.activations)
+                and (store.depth == 0 or store.thread == PyThread_get_thread_ident())):
+            try:
+                store.collect()
+            except MemoryError:
+                pass    # the next collection does it
+
+    def __repr__(self):
+        return f"<externref.wasm2c.Instance {self.exports!r}>"
+
+    cdef Wasm2cImport *import_at(self, size_t k) noexcept:
+        return <Wasm2cImport *>(<char *>self.memory + self.code.module.imports_offset) + k
+
+    cdef void *item_at(self, binary, kind, size_t i) except? NULL:
+        """The table, memory or global of this index among those of its kind."""
+        # As runtime.h has it: tables, then memories, then globals.
+        if kind is not TableType:
+            i += len(binary.tables)
+        if kind is GlobalType:
+            i += len(binary.memories)
+        return self.code.module.item(self.memory, i)
+
+    cdef int enter_roots(self, binary) except -1:
+        """Joins the store's ring of live instances, before anything can be in the tables."""
+        cdef Roots *roots = &self.roots
+        cdef Roots *ring = &self.store.roots
+        cdef size_t i
+        roots.tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
+        # Globals given as plain values are the instance's own: one for each import, at most.
+        roots.globals = <void ***>calloc(len(binary.globals) + 1, sizeof(void *))
+        if roots.tables == NULL or roots.globals == NULL:
+            raise MemoryError("no memory for the instance")
+        for i in range(<size_t>binary.imported[TableType], <size_t>len(binary.tables)):
+            if binary.tables[i].element == "externref":
+                roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
+                roots.table_count += 1
+        for i in range(<size_t>binary.imported[GlobalType], <size_t>len(binary.globals)):
+            if binary.globals[i].value == "externref":
+                roots.globals[roots.global_count] = <void **>self.item_at(binary, GlobalType, i)
+                roots.global_count += 1
+        roots.instance = <PyObject *>self
+        roots.start = <char *>self.memory
+        roots.end = roots.start + self.code.module.instance_size
+        roots.next = ring.next
+        roots.previous = ring
+        ring.next.previous = roots
+        ring.next = roots
+        return 0
+
+    cdef object link(self, size_t k, item, thing, binary):
+        """Fills in import k; what must be kept alive for it. LinkError if it is not of the type."""
+        cdef Wasm2cImport *target = self.import_at(k)
+        if isinstance(thing, (Func, Table, Global, Memory)) and store_of(thing) is not self.store:
+            raise link_error(item, "it is of another store")
+        if isinstance(item.type, FuncType):
+            return self.link_function(target, k, item, thing, binary)
+        if isinstance(item.type, GlobalType):
+            return self.link_global(target, k, item, thing)
+        if isinstance(item.type, TableType):
+            if not isinstance(thing, Table):
+                raise link_error(item, f"it is no Table but {type(thing).__name__}")
+            if thing.type.element != item.type.element or not fits(thing.type, item.type):
+                raise link_error(item, f"it is a {thing.type}")
+            target.object = (<Table>thing).table
+            return thing
+        if not isinstance(thing, Memory):
+            raise link_error(item, f"it is no Memory but {type(thing).__name__}")
+        if not fits(thing.type, item.type):
+            raise link_error(item, f"it is a {thing.type}")
+        target.object = (<Memory>thing).memory
+        return thing
+
+    cdef object link_function(self, Wasm2cImport *target, size_t k, item, thing, binary):
+        cdef HostFunc function
+        if isinstance(thing, Func):
+            if (<Func>thing).signature.type != item.type:
+                raise link_error(item, f"it is {(<Func>thing).signature.type}")
+            target.function = (<Func>thing).ref
+            return thing
+        if not callable(thing):
+            raise link_error(item, f"{type(thing).__name__} is not callable")
+        function = HostFunc.__new__(HostFunc)
+        function.function = thing
+        function.signature = self.code.signatures[binary.function_types[
+            sum(isinstance(other.type, FuncType) for other in binary.imports[:k])]]
+        function.store = <PyObject *>self.store
+        function.name = f"{item.module}.{item.name}"
+        target.function.type = function.signature.id
+        target.function.code = function.signature.host_code
+        target.function.instance = <void *>function
+        return function
+
+    cdef object link_global(self, Wasm2cImport *target, size_t k, item, thing):
+        cdef uint64_t *value = self.values + FUNCREF_SLOTS * k
+        cdef char letter
+        if isinstance(thing, Global):
+            if (<Global>thing).type != item.type:
+                raise link_error(item, f"it is {(<Global>thing).type}")
+            target.object = (<Global>thing).address
+            return thing
+        if item.type.mutable:
+            raise link_error(item, f"it is no Global but {type(thing).__name__}")
+        letter = LETTERS[item.type.value]
+        try:
+            put_value(self.store, letter, thing, value, "the value")
+        except (TypeError, OverflowError, ValueError) as error:
+            raise link_error(item, error) from error
+        if letter == EXTERNREF:
+            self.roots.globals[self.roots.global_count] = <void **>value
+            self.roots.global_count += 1
+        target.object = value
+        return None
+
+    cdef int fill_exports(self, binary, dict exports) except -1:
+        cdef dict made = {}     # one object for an item, under however many names
+        cdef dict order = {number: i for i, number in enumerate(binary.exported_functions())}
+        for item in binary.exports:
+            key = type(item.type), item.number
+            if key not in made:
+                made[key] = self.new_export(binary, item, order)
+            exports[item.name] = made[key]
+        return 0
+
+    cdef object new_export(self, binary, item, dict order):
+        """The object for an export. order: of the exported functions, by index."""
+        cdef Wasm2cFuncref ref
+        cdef Signature signature
+        cdef void *address
+        if isinstance(item.type, FuncType):
+            signature = self.code.signatures[binary.function_types[item.number]]
+            ref.type = signature.id
+            ref.code = self.code.module.functions[<size_t>order[item.number]]
+            ref.tail_call = NULL
+            ref.instance = self.memory
+            return new_func(self.store, self, signature, ref, item.name)
+        address = self.item_at(binary, type(item.type), item.number)
+        if isinstance(item.type, TableType):
+            return new_table(self.store, self, LETTERS[item.type.element], address)
+        if isinstance(item.type, MemoryType):
+            return new_memory(self.store, self, address)
+        return new_global(self.store, self, item.type, address)

@@ -1,0 +1,104 @@
+# Types: how the values of a module's function types lie in slots, and the library that was loaded.
+#
+# A part of _runtime.pyx.
+
+# The letter of each value type that can be carried.
+cdef dict LETTERS = {name_of_type(letter): letter for letter in (I32, I64, F32, F64, EXTERNREF, FUNCREF)}
+
+
+cdef inline Py_ssize_t slots_of(char letter) noexcept:
+    """How many slots a value of the type takes."""
+    return FUNCREF_SLOTS if letter == FUNCREF else 1
+
+
+cdef inline void *get_ref(const uint64_t *slot) noexcept:
+    """The raw pointer in the slot."""
+    cdef void *raw
+    memcpy(&raw, slot, sizeof(raw))
+    return raw
+
+
+cdef inline void put_ref(uint64_t *slot, void *raw) noexcept:
+    slot[0] = 0
+    memcpy(slot, &raw, sizeof(raw))
+
+
+cdef inline size_t value_size(char letter) noexcept:
+    """Bytes of a value where compiled code has it, in a table or a global; as many in its slots."""
+    if letter == I32 or letter == F32:
+        return 4
+    if letter == EXTERNREF:
+        return sizeof(void *)
+    return sizeof(Wasm2cFuncref) if letter == FUNCREF else 8
+
+
+# How to call a funcref: the Signature of each function type's identity.
+cdef dict signatures = {}
+
+
+@cython.final
+cdef class Signature:
+    """A function type of a compiled module, and how to call its functions."""
+    cdef object type                # FuncType
+    cdef bytes param_letters        # a letter for each
+    cdef bytes result_letters
+    cdef const char *params         # the same for C
+    cdef const char *results
+    cdef Py_ssize_t param_count
+    cdef Py_ssize_t result_count
+    cdef Py_ssize_t slot_count      # how many a call needs
+    cdef Py_ssize_t ref_params      # how many are externrefs
+    cdef Py_ssize_t ref_results
+    cdef Wasm2cCall call
+    cdef void *host_code
+    cdef const char *id
+
+
+cdef Py_ssize_t count_slots(bytes letters):
+    cdef char letter
+    cdef Py_ssize_t count = 0
+    for letter in letters:
+        count += slots_of(letter)
+    return count
+
+
+cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_type):
+    cdef Signature self = Signature.__new__(Signature)
+    self.type = type_
+    self.param_letters = bytes([LETTERS[value] for value in type_.params])
+    self.result_letters = bytes([LETTERS[value] for value in type_.results])
+    self.params = self.param_letters
+    self.results = self.result_letters
+    self.param_count = len(self.param_letters)
+    self.result_count = len(self.result_letters)
+    self.slot_count = max(count_slots(self.param_letters), count_slots(self.result_letters))
+    self.ref_params = self.param_letters.count(EXTERNREF)
+    self.ref_results = self.result_letters.count(EXTERNREF)
+    self.call = function_type.call
+    self.host_code = function_type.host_code
+    self.id = function_type.id
+    return self
+
+
+@cython.final
+cdef class Code:
+    """A loaded library: Code(entry, types), the address of externref_wasm2c_module() and the module's
+    function types."""
+    cdef const Wasm2cModule *module
+    cdef list signatures            # by type index; None for one that Python cannot call
+
+    def __cinit__(self, entry, list types not None):
+        cdef Signature signature
+        cdef size_t i
+        # SAFETY: the compiler made the library from our glue.
+        self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept><uintptr_t>entry)(&host)
+        if self.module.version != WASM2C_GLUE_VERSION or self.module.type_count != <size_t>len(types):
+            raise OSError("the library was compiled for another version of externref")
+        self.signatures = []
+        for i in range(self.module.type_count):
+            signature = None
+            if self.module.types[i].call != NULL:
+                signature = new_signature(types[i], &self.module.types[i])
+                if signature.id != NULL:
+                    signatures.setdefault((<const char *>signature.id)[:FUNCTION_ID_SIZE], signature)
+            self.signatures.append(signature)

@@ -1,0 +1,144 @@
+# Values: from Python into slots, with the store as the references' owner, and from slots to Python.
+#
+# A part of _runtime.pyx.
+
+cdef str describe(object place, Py_ssize_t i, char letter):
+    """What value i is for, in an error. place: the function that it is passed to or comes from, or
+    the words themselves."""
+    if isinstance(place, Func):
+        return f"{(<Func>place).name}() argument {i + 1}"
+    if isinstance(place, HostFunc):
+        return f"{(<HostFunc>place).name}() result {i + 1}"
+    return place
+
+
+# --- Into slots ---------------------------------------------------------------------
+
+cdef int put_funcref(uint64_t *slots, Store store, object value, object place, Py_ssize_t i) except -1:
+    cdef Func function
+    cdef Wasm2cFuncref ref
+    memset(&ref, 0, sizeof(ref))
+    if value is not None:
+        if not isinstance(value, Func):
+            refuse_kind("a Func or None", value, describe, place, i, FUNCREF)
+        function = <Func>value
+        if function.store is not store:
+            raise ValueError(f"{describe(place, i, FUNCREF)}: the Func is of another store")
+        store.pinned.add(function.instance)     # compiled code can keep it anywhere
+        ref = function.ref
+    memcpy(slots, &ref, sizeof(ref))
+    return 0
+
+
+cdef void release_refs(const char *letters, const uint64_t *slots) noexcept:
+    """Gives up the counts that the slots of externrefs have."""
+    while letters[0] != 0:
+        if letters[0] == EXTERNREF:
+            release(get_ref(slots))
+        slots += slots_of(letters[0])
+        letters += 1
+
+
+cdef int put_refs(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values,
+                  uint64_t *slots) except -1:
+    cdef Py_ssize_t at = 0, i = 0
+    while letters[i] != 0:
+        if letters[i] == EXTERNREF:
+            put_ref(slots + at, to_raw(<object>values[i]))
+        at += slots_of(letters[i])
+        i += 1
+    return store.adopt(slots, letters, refs)
+
+# Called so, an error is a return value, -1, with the exception set. A try statement would
+# save and restore the exception state at every call.
+ctypedef int (*plain_put_refs)(Store, const char *, Py_ssize_t, PyObject *const *, uint64_t *) noexcept
+cdef plain_put_refs put_refs_or_fail = <plain_put_refs>put_refs
+
+
+cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
+                    object place) except -1:
+    """Puts Python values in slots and has the table own the references. letters: of the value types, refs of
+    them externref."""
+    cdef Number number
+    cdef Py_ssize_t at = 0, i = 0
+    while letters[i] != 0:
+        if letters[i] == EXTERNREF:
+            put_ref(slots + at, NULL)
+        elif letters[i] == FUNCREF:
+            put_funcref(slots + at, store, <object>values[i], place, i)
+        else:
+            put_number(&number, letters[i], <object>values[i], describe, place, i)
+            memcpy(slots + at, &number, sizeof(number))
+        at += slots_of(letters[i])
+        i += 1
+    if refs == 0:
+        return store.check()
+    if put_refs_or_fail(store, letters, refs, values, slots) != 0:
+        release_refs(letters, slots)
+        reraise()
+    return 0
+
+
+cdef inline int put_value(Store store, char letter, object value, uint64_t *slots, object place) except -1:
+    """put_values of one value."""
+    cdef char[2] letters
+    cdef PyObject *only = <PyObject *>value
+    letters[0], letters[1] = letter, 0
+    return put_values(store, letters, letter == EXTERNREF, &only, slots, place)
+
+
+# --- To Python ----------------------------------------------------------------------
+
+cdef object get_funcref(const uint64_t *slots, Store store):
+    cdef Wasm2cFuncref ref
+    cdef Signature signature
+    memcpy(&ref, slots, sizeof(ref))
+    if ref.code == NULL:
+        return None
+    signature = signatures.get(ref.type[:FUNCTION_ID_SIZE])
+    if signature is None:
+        raise TypeError("the function has a parameter or result of type v128")
+    return new_func(store, store.owner_of(ref.instance), signature, ref, "funcref")
+
+
+cdef inline object get_plain(Store store, char letter, const uint64_t *slots):
+    """A value that is no externref."""
+    cdef Number number
+    if letter == FUNCREF:
+        return get_funcref(slots, store)
+    memcpy(&number, slots, sizeof(number))
+    return get_number(&number, letter)
+
+
+cdef inline object get_value(Store store, char letter, const uint64_t *slots, bint as_refs):
+    """The value in the slots; a reference is the table's."""
+    if letter == EXTERNREF:
+        return lend_value(get_ref(slots), as_refs)
+    return get_plain(store, letter, slots)
+
+
+cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as_refs):
+    """The values in the slots; references are the table's."""
+    cdef Py_ssize_t at = 0, i = 0
+    cdef list values = []
+    cdef void *raw
+    while letters[i] != 0:      # first of all, so that nothing collects them meanwhile
+        if letters[i] == EXTERNREF:
+            externref_clone(get_ref(slots + at))
+        at += slots_of(letters[i])
+        i += 1
+    at = i = 0
+    try:
+        while letters[i] != 0:
+            if letters[i] == EXTERNREF:
+                raw = get_ref(slots + at)
+                put_ref(slots + at, NULL)
+                values.append(take_value(raw, as_refs))
+            else:
+                values.append(get_plain(store, letters[i], slots + at))
+            at += slots_of(letters[i])
+            i += 1
+    except:
+        release_refs(letters, slots)
+        raise
+    return tuple(values)
