@@ -31,7 +31,7 @@ cdef class VMExternRefActivationsTable:
     # What runs arbitrary Python code says so; nothing else here does.
     cdef int flush(self) except -1
     cdef int make_room(self, size_t count) except -1
-    cdef size_t gathered(self) noexcept
+    cdef size_t inserted(self) noexcept
     cdef Py_ssize_t sweep_unmarked(self) except -1          # arbitrary code
     cdef void drop_all(self) noexcept                       # arbitrary code
     cdef void move_in(self, VMExternRef ref)

