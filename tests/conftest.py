@@ -1,4 +1,4 @@
-"""What the tests share: native clone and drop, a C library, and the balance of every test."""
+"""Fixtures: native clone and drop, a C library, and the balance of every test."""
 
 import ctypes
 import gc
@@ -6,16 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import TESTS, Payload, run_compiler
 
 import externref
 from externref import abi
-
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +47,6 @@ def compilers():
     return found
 
 
-def run_compiler(*args):
-    """Runs a compiler, warnings being errors; its output is the failure's text."""
-    command = [*map(str, args), "-Wall", "-Wextra", "-Werror", "-I", externref.get_include()]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, f"{command}\n{result.stderr}"
-
-
 @pytest.fixture(scope="session")
 def foreign(compilers, tmp_path_factory):
     """tests/c/foreign.c, compiled and loaded."""
@@ -71,15 +61,6 @@ def foreign(compilers, tmp_path_factory):
     lib.identity.argtypes = [ctypes.c_void_p]
     lib.payload.argtypes, lib.payload.restype = [ctypes.c_void_p], ctypes.c_void_p
     return lib
-
-
-def wait_until_drained(seconds=5):
-    """Waits for threads that are still to drop their references."""
-    end = time.monotonic() + seconds
-    while externref.stats().live_blocks:
-        assert time.monotonic() < end, externref.stats()
-        time.sleep(0.001)
-        externref.drain()
 
 
 @pytest.fixture
@@ -98,18 +79,6 @@ def run_python():
         return result.stdout
 
     return run
-
-
-class Payload:
-    """An object whose drops are counted: list.append is its only reference to a test."""
-
-    def __init__(self, dropped=None, name=None):
-        self.dropped = dropped
-        self.name = name
-
-    def __del__(self):
-        if self.dropped is not None:
-            self.dropped.append(self.name)
 
 
 @pytest.fixture

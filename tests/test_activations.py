@@ -225,7 +225,7 @@ def test_a_sweep_is_linear():
 
     def once(count):
         table = VMExternRefActivationsTable()
-        for i in range(count):
+        for _ in range(count):
             table.insert_without_gc(VMExternRef(None))
         start = time.perf_counter()
         assert table.gc() == count

@@ -1,11 +1,14 @@
 """`python -m externref bench`: the table, the files it writes, and its errors."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import externref
 
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -61,6 +64,8 @@ def test_errors_are_one_line(arguments, text):
 
 
 def test_outside_a_checkout(tmp_path):
+    # A copy: the package under test may be the checkout's.
+    shutil.copytree(Path(externref.__file__).parent, tmp_path / "externref", ignore=shutil.ignore_patterns("*.c", "*.pyx"))
     assert "no bench folder here: run this in a checkout" in error_of(bench("--quick", cwd=tmp_path))
 
 

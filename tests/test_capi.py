@@ -13,7 +13,7 @@ from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 
 import pytest
-from conftest import TESTS, run_compiler
+from support import TESTS, run_compiler
 
 import externref
 from externref import InvalidRawPointerError, MovedError, VMExternRef, abi

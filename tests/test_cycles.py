@@ -48,7 +48,7 @@ def test_self_cycle(clones):
 
 def test_cycle_through_several_boxes():
     nodes = [Node() for _ in range(10)]
-    for node, following in zip(nodes, nodes[1:] + nodes[:1]):
+    for node, following in zip(nodes, nodes[1:] + nodes[:1], strict=True):
         node.ref = VMExternRef(following)
     weak = weakref.ref(nodes[3])
     del node, following, nodes

@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from conftest import TESTS
+from support import TESTS
 
 import externref
 from externref import VMExternRef

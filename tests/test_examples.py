@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TESTS
+from support import TESTS
 
 EXAMPLES = TESTS.parent / "examples"
 FILES = sorted(path.name for path in EXAMPLES.glob("[!_]*.py"))

@@ -97,7 +97,7 @@ def test_embedding_finalize_and_use_afterwards(compilers, tmp_path):
     import sys
     import sysconfig
 
-    from conftest import TESTS, run_compiler
+    from support import TESTS, run_compiler
     if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
         pytest.skip("this Python has no shared library to embed")
     libdir = sysconfig.get_config_var("LIBDIR")

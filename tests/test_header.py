@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, run_compiler
+from support import TESTS, run_compiler
 
 import externref
 from externref import VMExternRef

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TESTS, run_compiler
+from support import TESTS, run_compiler
 
 from externref import VMExternRef, abi
 

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 import pytest
-from conftest import TESTS, run_compiler
+from support import TESTS, run_compiler
 
 PRELUDE = """
 import ctypes, sys

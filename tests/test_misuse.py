@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 import pytest
-from conftest import wait_until_drained
+from support import wait_until_drained
 
 import externref
 from externref import (

@@ -269,5 +269,5 @@ def test_spent_by_into_raw():
     ref = VMExternRef(1)
     raw = ref.into_raw()
     with pytest.raises(MovedError):
-        ref.value
+        _ = ref.value
     VMExternRef.from_raw(raw)

@@ -104,7 +104,7 @@ def test_release_keeps_the_current_exception(release):
     with pytest.raises(ZeroDivisionError):
         refs = [VMExternRef(on_drop(lambda: VMExternRef(1).clone()))]
         try:
-            1 / 0
+            _ = 1 / 0
         finally:
             release(refs)
 

@@ -12,7 +12,6 @@ import pytest
 import externref
 from externref import VMExternRef, abi
 
-
 # Holds the GIL, where the fixture `native` lets it go.
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 

@@ -1,12 +1,10 @@
-"""Traps, exhaustion of the stack, nested calls, signals, threads."""
+"""Traps, exhaustion of the stack, nested calls, signals."""
 
 import signal
 import sys
 import threading
 
 import pytest
-
-from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
 
 from externref import wasm2c
 
@@ -145,68 +143,3 @@ def test_a_keyboard_interrupt_ends_a_loop_that_calls_the_host(references):
     with pytest.raises(KeyboardInterrupt):
         exports.loop(1_000_000_000)
     assert exports.id(1) == 1
-
-
-def test_another_thread_is_refused_while_a_call_is_active(references, store):
-    errors = []
-
-    def attempt():
-        for act in (lambda: exports.id(1), store.gc, store.close, lambda: exports.t[0], lambda: exports.g.value,
-                    lambda: exports.t.grow(1), lambda: references()):
-            try:
-                act()
-            except RuntimeError as error:
-                errors.append(str(error))
-
-    def call(ref, number):
-        thread = threading.Thread(target=attempt)
-        thread.start()
-        thread.join()
-        return ref
-
-    exports = references(call)
-    a = object()
-    assert exports.hold(a, a, 0) == (a, a)
-    assert errors == ["the store is in use by another thread"] * 7
-
-
-def test_threads_take_turns(references):
-    exports = references()
-    errors = []
-
-    def work():
-        for _ in range(2000):
-            a = object()
-            if exports.id(a) is not a:
-                errors.append("another object came back")
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-
-
-def test_two_stores_on_two_threads_trap_apart(compile):
-    """Each thread leaves its own innermost call, though they switch inside imported functions."""
-    text = """(module (import "e" "f" (func $f)) (func (export "go") (param i32)
-      (loop $again (call $f) (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if $again (local.get 0)))
-      unreachable))"""
-    caught = []
-
-    def work():
-        with wasm2c.Store() as store:
-            go = compile(text).instantiate(store, {"e": {"f": lambda: ready.wait(0.0001)}}).exports.go
-            for _ in range(5):
-                with pytest.raises(wasm2c.Trap, match="Unreachable"):
-                    go(20)
-                caught.append(1)
-
-    ready = threading.Event()       # never set: each wait lets another thread run
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(caught) == 15

@@ -8,28 +8,13 @@ import threading
 import weakref
 
 import pytest
+import wasmtime
 
-ew = pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-import wasmtime  # noqa: E402
-
-import externref  # noqa: E402
-
-from wasmtime_fixtures import collect, func_type, instantiate, store  # noqa: E402, F401
-
-
-@pytest.fixture
-def counted(make_payload):
-    """counted(): a new object; counted.dropped: how many are gone."""
-    dropped = []
-
-    def counted():
-        return make_payload(dropped)
-
-    counted.dropped = lambda: len(dropped)
-    return counted
-
+import externref
+import externref.wasmtime as ew
 
 # --- gc.rs
+
 
 def test_collecting_with_references_in_frames(instantiate, store, func_type, counted):
     collections = []
@@ -148,6 +133,7 @@ def test_collections_while_several_references_are_in_flight(instantiate, collect
 
 # --- test_refs.py
 
+
 def test_an_int_and_a_float_through_a_host_function(instantiate, store, func_type):
     identity = ew.func(store, func_type("externref", "externref"), lambda value: value)
     bound = ew.bind(store, identity)
@@ -226,6 +212,59 @@ def test_a_full_heap_is_collected_and_tried_again(instantiate, counted):
         assert module.t[0] is value
 
 
+@pytest.mark.parametrize("failures, attempts", [(0, ["new"]), (1, ["new", "gc", "new"]), (2, ["new", "gc", "new"])])
+def test_what_is_done_when_the_library_has_no_room(run_python, failures, attempts):
+    # wasmtime collects by itself before it gives up, so that a second attempt is hardly ever seen to help: here
+    # the library is given a function that fails as often as it is told, and consumes as the real one does.
+    assert run_python(f"""
+import ctypes
+import wasmtime
+from wasmtime import _ffi as ffi
+failures, done = {failures}, []
+real = ffi.dll.wasmtime_externref_new
+finalizer = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+@ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)
+def new(context, data, finalize, out):
+    global failures
+    done.append("new")
+    if failures:
+        failures -= 1
+        finalizer(finalize)(data)
+        return False
+    return real(ctypes.cast(context, real.argtypes[0]), data, ctypes.cast(finalize, real.argtypes[2]),
+                ctypes.cast(out, real.argtypes[3]))
+
+@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+def gc(context):
+    done.append("gc")
+
+class Library:
+    wasmtime_externref_new, wasmtime_context_gc = new, gc
+    def __getattr__(self, name, dll=ffi.dll):
+        return getattr(dll, name)
+
+ffi.dll = Library()
+import externref, externref.wasmtime as ew
+store = wasmtime.Store()
+table = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(
+    store.engine, '(module (table (export "t") 1 externref))'), []).exports(store)["t"])
+value = object()
+try:
+    table[0] = value
+    assert table[0] is value
+except wasmtime.WasmtimeError as full:
+    assert {failures} == 2 and "failed to create an externref value" in str(full)
+    assert table[0] is None
+assert done == {attempts}, done
+externref.drain()
+assert externref.stats().live_blocks == ({failures} < 2)
+store.close()
+externref.drain()
+print(externref.stats().live_blocks)
+""") == "0\n"
+
+
 def test_an_engine_without_a_heap_raises_and_consumes(instantiate, func_type, counted):
     config = wasmtime.Config()
     config.gc_support = False
@@ -240,88 +279,8 @@ def test_an_engine_without_a_heap_raises_and_consumes(instantiate, func_type, co
         assert counted.dropped() == 1
 
 
-# --- Not ours
-
-def test_references_of_wasmtime_py_come_out_as_it_gives_them(instantiate, store):
-    module = instantiate(HOLDER)
-    value = object()
-    module.raw["t"].set(store, 0, value)
-    module.raw["g"].set_value(store, value)
-    assert module.t[0] is value and module.g.value is value
-    assert module.t.ref(0).value is value
-    # Mixed in one call: the object travels through a table of theirs and a call of ours.
-    assert module.id(module.t[0]) is value
-
-
-def test_references_of_ours_come_out_of_wasmtime_pys_api(instantiate, store, func_type, collect, counted):
-    module = instantiate(HOLDER)
-    value = counted()
-    module.t[0] = value
-    module.g.value = value
-    assert module.raw["t"].get(store, 0) is value
-    assert module.raw["g"].value(store) is value
-    seen = []
-    theirs = wasmtime.Func(store, func_type("externref", "externref"), lambda got: (seen.append(got), got)[1])
-    assert ew.bind(store, theirs)(value) is value and seen == [value]
-    module.g.value = externref.VMExternRef(None)
-    assert module.raw["g"].value(store).value is None       # a wasmtime.Val, as for its own null
-    module.g.value = None
-    module.t[0] = None
-    del value
-    seen.clear()
-    collect()
-    assert counted.dropped() == 1
-
-
-def test_references_that_no_host_made(instantiate):
-    module = instantiate("""(module (type $s (struct (field i32)))
-        (func (export "i31") (result externref) (extern.convert_any (ref.i31 (i32.const 5))))
-        (func (export "struct") (result externref) (extern.convert_any (struct.new $s (i32.const 5)))))""")
-    for function in (module.i31, module.struct):
-        assert function() is None and function.refs() is None
-
-
-def test_references_that_another_library_made(store):
-    # By the C API, with data that is neither a raw pointer of ours nor in wasmtime-py's slab.
-    import ctypes
-
-    from wasmtime import _ffi as ffi
-
-    item = wasmtime.Global(store, wasmtime.GlobalType(wasmtime.ValType.externref(), True), None)
-    value = ffi.wasmtime_val_t(kind=ffi.WASMTIME_EXTERNREF)
-    no_finalizer = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
-    assert ffi.wasmtime_externref_new(store._context(), 0x7fff12345678, no_finalizer, ctypes.byref(value.of.externref))
-    assert not ffi.wasmtime_global_set(store._context(), ctypes.byref(item._global), ctypes.byref(value))
-    ffi.wasmtime_val_unroot(ctypes.byref(value))
-    with pytest.raises(TypeError, match="neither"):
-        ew.bind(store, item).value
-
-
-def test_a_native_payload_comes_out_as_a_reference(instantiate, store, foreign, monkeypatch):
-    # A block whose payload is no Python object: what a C extension makes. Its raw pointer is all
-    # that Python gets of it.
-    import ctypes
-
-    from externref import _core
-
-    name = "externref._core._C_API"
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.argtypes, get_pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
-    table = ctypes.cast(get_pointer(_core._C_API, name.encode()), ctypes.POINTER(ctypes.c_void_p))
-    # api_version, abi_version, size, then the functions in the order of externref_api.h.
-    make_type = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)(
-        table[8])
-    init_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    new_with = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, init_type, ctypes.c_void_p)(table[9])
-    raw = new_with(make_type(b"native", 8, 8, None), init_type(lambda value, context: 0), None)
-    ref = externref.VMExternRef.from_raw(raw)
-    module = instantiate(HOLDER)
-    assert module.id(ref) == ref
-    module.g.value = ref
-    assert module.g.value == ref and module.raw["g"].value(store) == ref
-
-
 # --- Finalizers
+
 
 def test_dropped_on_a_foreign_thread(instantiate, counted):
     # The store is deleted by ctypes, without the GIL, on a thread that is not the main one.
@@ -379,56 +338,3 @@ def test_a_cycle_through_the_store_lives_as_long_as_the_store(instantiate):
     externref.drain()
     gc.collect()
     assert alive() is None
-
-
-@pytest.mark.parametrize("failures, attempts", [(0, ["new"]), (1, ["new", "gc", "new"]), (2, ["new", "gc", "new"])])
-def test_what_is_done_when_the_library_has_no_room(run_python, failures, attempts):
-    # wasmtime collects by itself before it gives up, so that a second attempt is hardly ever seen to help: here
-    # the library is given a function that fails as often as it is told, and consumes as the real one does.
-    assert run_python(f"""
-import ctypes
-import wasmtime
-from wasmtime import _ffi as ffi
-failures, done = {failures}, []
-real = ffi.dll.wasmtime_externref_new
-finalizer = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-@ctypes.CFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 4)
-def new(context, data, finalize, out):
-    global failures
-    done.append("new")
-    if failures:
-        failures -= 1
-        finalizer(finalize)(data)
-        return False
-    return real(ctypes.cast(context, real.argtypes[0]), data, ctypes.cast(finalize, real.argtypes[2]),
-                ctypes.cast(out, real.argtypes[3]))
-
-@ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-def gc(context):
-    done.append("gc")
-
-class Library:
-    wasmtime_externref_new, wasmtime_context_gc = new, gc
-    def __getattr__(self, name, dll=ffi.dll):
-        return getattr(dll, name)
-
-ffi.dll = Library()
-import externref, externref.wasmtime as ew
-store = wasmtime.Store()
-table = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(
-    store.engine, '(module (table (export "t") 1 externref))'), []).exports(store)["t"])
-value = object()
-try:
-    table[0] = value
-    assert table[0] is value
-except wasmtime.WasmtimeError as full:
-    assert {failures} == 2 and "failed to create an externref value" in str(full)
-    assert table[0] is None
-assert done == {attempts}, done
-externref.drain()
-assert externref.stats().live_blocks == ({failures} < 2)
-store.close()
-externref.drain()
-print(externref.stats().live_blocks)
-""") == "0\n"

@@ -4,8 +4,6 @@ import re
 import runpy
 from pathlib import Path
 
-from wasm2c_fixtures import own_cache  # noqa: F401
-
 ROOT = Path(__file__).parents[2]
 
 

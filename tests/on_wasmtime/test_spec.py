@@ -11,11 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import wasmtime
 
-ew = pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-import wasmtime  # noqa: E402
-
-from wasmtime_fixtures import store  # noqa: E402, F401
+import externref.wasmtime as ew
 
 FOLDER = Path(os.environ.get("EXTERNREF_SPEC_TESTS") or Path(__file__).parents[3] / "shared/spec")
 FILES = sorted(FOLDER.glob("*.wast")) or [pytest.param(

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-
 PRELUDE = """
 import atexit, gc, os, sys, threading
 import wasmtime, externref, externref.wasmtime as ew

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-
 PRELUDE = """
 import gc, wasmtime, externref, externref.wasmtime as ew
 from wasmtime import FuncType, ValType

@@ -1,15 +1,15 @@
-"""Calls through bind(): every type in and out, what does not fit, and how calls fail."""
+"""Calls through bind(): every type in and out, and what does not fit, by the name of its place."""
 
+import ctypes
 import math
 
 import pytest
+import wasmtime
+from support import MISFITS, NUMBERS, EqualToAll, Raising, short
 
-ew = pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-import wasmtime  # noqa: E402
-
-import externref  # noqa: E402
-
-from wasmtime_fixtures import collect, func_type, instantiate, store  # noqa: E402, F401
+import externref
+import externref.wasmtime as ew
+from externref import _core
 
 IDENTITIES = "(module" + "".join(
     f'(func (export "{name}") (param {name}) (result {name}) local.get 0)'
@@ -22,68 +22,26 @@ def identities(instantiate):
     return instantiate(IDENTITIES)
 
 
-class Index:
-    def __init__(self, value):
-        self.value = value
-
-    def __index__(self):
-        return self.value
-
-
-class Float:
-    def __float__(self):
-        return 1.5
-
-
-@pytest.mark.parametrize("name, given, result", [
-    ("i32", 0, 0),
-    ("i32", -1, -1),
-    ("i32", 2**31 - 1, 2**31 - 1),
-    ("i32", -2**31, -2**31),
-    ("i32", 2**31, -2**31),
-    ("i32", 2**32 - 1, -1),
-    ("i32", True, 1),
-    ("i32", Index(7), 7),
-    ("i64", -2**63, -2**63),
-    ("i64", 2**63 - 1, 2**63 - 1),
-    ("i64", 2**63, -2**63),
-    ("i64", 2**64 - 1, -1),
-    ("i64", Index(2**64 - 1), -1),
-    ("f32", 1.5, 1.5),
-    ("f32", 0.1, 0.10000000149011612),
-    ("f32", math.inf, math.inf),
-    ("f32", 3, 3.0),
-    ("f32", Float(), 1.5),
-    ("f64", 0.1, 0.1),
-    ("f64", -math.inf, -math.inf),
-    ("f64", 2**53, float(2**53)),
-])
-def test_a_number_round_trips(identities, name, given, result):
+@pytest.mark.parametrize("name, given, result", NUMBERS, ids=short)
+def test_a_number_comes_back(identities, name, given, result):
     returned = getattr(identities, name)(given)
     assert returned == result and type(returned) is type(result)
 
 
 @pytest.mark.parametrize("name", ["f32", "f64"])
-def test_nan_and_negative_zero_round_trip(identities, name):
+def test_nan_and_negative_zero(identities, name):
     function = getattr(identities, name)
     assert math.isnan(function(math.nan))
     assert math.copysign(1, function(-0.0)) == -1
 
 
+@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
+def test_a_number_that_does_not_fit_names_the_parameter(identities, name, given, error, word):
+    with pytest.raises(error, match=rf"^parameter 1 \({name}\): .*{word}"):
+        getattr(identities, name)(given)
+
+
 @pytest.mark.parametrize("name, given, error, words", [
-    ("i32", 2**32, OverflowError, ["parameter 1 (i32)", "4294967296"]),
-    ("i32", -2**31 - 1, OverflowError, ["parameter 1 (i32)"]),
-    ("i32", 2**70, OverflowError, ["parameter 1 (i32)"]),
-    ("i32", 1.0, TypeError, ["parameter 1 (i32)", "float"]),
-    ("i32", "1", TypeError, ["parameter 1 (i32)", "str"]),
-    ("i32", None, TypeError, ["parameter 1 (i32)", "NoneType"]),
-    ("i64", 2**64, OverflowError, ["parameter 1 (i64)"]),
-    ("i64", -2**63 - 1, OverflowError, ["parameter 1 (i64)"]),
-    ("i64", b"1", TypeError, ["parameter 1 (i64)", "bytes"]),
-    ("f32", 1e300, OverflowError, ["parameter 1 (f32)"]),
-    ("f32", "1", TypeError, ["parameter 1 (f32)", "str"]),
-    ("f64", 10**400, OverflowError, ["parameter 1 (f64)"]),
-    ("f64", 1j, TypeError, ["parameter 1 (f64)", "complex"]),
     ("funcref", 1, TypeError, ["parameter 1 (funcref)", "int"]),
     ("funcref", print, TypeError, ["parameter 1 (funcref)", "builtin_function_or_method"]),
 ])
@@ -93,17 +51,10 @@ def test_what_does_not_fit_names_the_parameter(identities, name, given, error, w
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_an_exception_of_an_argument_comes_out(identities):
-    class Bad:
-        def __index__(self):
-            raise KeyError("bad index")
-
-        def __float__(self):
-            raise KeyError("bad float")
-
-    for name in ("i32", "i64", "f32", "f64"):
-        with pytest.raises(KeyError, match="bad"):
-            getattr(identities, name)(Bad())
+@pytest.mark.parametrize("name", ["i32", "i64", "f32", "f64"])
+def test_an_exception_of_an_argument_comes_out(identities, name):
+    with pytest.raises(KeyError, match="bad"):
+        getattr(identities, name)(Raising())
 
 
 def test_the_number_of_arguments(identities):
@@ -118,7 +69,7 @@ def test_the_number_of_arguments(identities):
 
 @pytest.mark.parametrize("value", [
     object(), 0, False, "", (), [], b"", 42, 5.7, "Hello", {"x": 1}, [12, 13, 14], NotImplemented, type, print,
-], ids=repr)
+], ids=type)
 def test_any_object_round_trips(identities, value):
     assert identities.externref(value) is value
 
@@ -208,68 +159,25 @@ def test_types_that_are_not_converted_are_refused_by_name_of_their_place(store, 
         ew.bind(store, exports["result"])
 
 
-TRAPS = """(module
-    (memory 1)
-    (table 1 funcref)
-    (func (export "unreachable") unreachable)
-    (func (export "divide") (result i32) (i32.div_s (i32.const 1) (i32.const 0)))
-    (func (export "load") (result i32) (i32.load (i32.const -1)))
-    (func (export "indirect") (call_indirect (i32.const 0)))
-    (func $recurse (export "recurse") call $recurse))"""
-
-
-@pytest.mark.parametrize("name", ["unreachable", "divide", "load", "indirect", "recurse"])
-def test_a_trap_is_wasmtimes_own_with_the_same_text(instantiate, store, name):
-    module = instantiate(TRAPS)
-    with pytest.raises(wasmtime.Trap) as theirs:
-        module.raw[name](store)
-    with pytest.raises(wasmtime.Trap) as ours:
-        getattr(module, name)()
-    assert type(ours.value) is type(theirs.value)
-    assert ours.value.trap_code == theirs.value.trap_code
-    assert [frame.func_index for frame in ours.value.frames] == [frame.func_index for frame in theirs.value.frames]
-    # The number of frames that fit on the stack may differ, so may the end of that text.
-    assert str(ours.value)[:80] == str(theirs.value)[:80]
-    assert name == "recurse" or str(ours.value) == str(theirs.value)
-
-
-def test_out_of_fuel_is_a_trap_with_the_same_text(instantiate):
-    config = wasmtime.Config()
-    config.consume_fuel = True
-    with wasmtime.Store(wasmtime.Engine(config)) as store:
-        store.set_fuel(100)
-        module = instantiate('(module (func (export "spin") (loop br 0)))', store=store)
-        with pytest.raises(wasmtime.Trap) as ours:
-            module.spin()
-        with pytest.raises(wasmtime.Trap) as theirs:
-            module.raw["spin"](store)
-        assert ours.value.trap_code == theirs.value.trap_code == wasmtime.TrapCode.OUT_OF_FUEL
-
-
-def test_proc_exit_is_an_exit_trap(store):
-    linker = wasmtime.Linker(store.engine)
-    linker.define_wasi()
-    store.set_wasi(wasmtime.WasiConfig())
-    module = wasmtime.Module(store.engine, """(module
-        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-        (memory (export "memory") 1)
-        (func (export "leave") (call $exit (i32.const 3))))""")
-    leave = linker.instantiate(store, module).exports(store)["leave"]
-    with pytest.raises(wasmtime.ExitTrap) as theirs:
-        leave(store)
-    with pytest.raises(wasmtime.ExitTrap) as ours:
-        ew.bind(store, leave)()
-    assert ours.value.code == theirs.value.code == 3
-    assert str(ours.value) == str(theirs.value)
-
-
-def test_arguments_of_a_trapping_call_are_dropped(instantiate, collect, make_payload):
-    module = instantiate('(module (func (export "f") (param externref) unreachable))')
-    dropped = []
-    with pytest.raises(wasmtime.Trap):
-        module.f(make_payload(dropped))
-    collect()
-    assert len(dropped) == 1
+def test_a_native_payload_comes_out_as_a_reference(instantiate, store, foreign, monkeypatch):
+    # A block whose payload is no Python object: what a C extension makes. Its raw pointer is all
+    # that Python gets of it.
+    name = "externref._core._C_API"
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.argtypes, get_pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
+    table = ctypes.cast(get_pointer(_core._C_API, name.encode()), ctypes.POINTER(ctypes.c_void_p))
+    # api_version, abi_version, size, then the functions in the order of externref_api.h.
+    make_type = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)(
+        table[8])
+    init_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    new_with = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, init_type, ctypes.c_void_p)(table[9])
+    raw = new_with(make_type(b"native", 8, 8, None), init_type(lambda value, context: 0), None)
+    ref = externref.VMExternRef.from_raw(raw)
+    module = instantiate('''(module (global (export "g") (mut externref) (ref.null extern))
+        (func (export "id") (param externref) (result externref) local.get 0))''')
+    assert module.id(ref) == ref
+    module.g.value = ref
+    assert module.g.value == ref and module.raw["g"].value(store) == ref
 
 
 def test_repr_tells_the_types(identities, instantiate):
@@ -278,8 +186,9 @@ def test_repr_tells_the_types(identities, instantiate):
     assert repr(module.f) == "<externref.wasmtime.Func (i32, f64) -> (i64, funcref)>"
 
 
-def test_they_are_made_by_bind_only():
-    for cls in (ew.Func, ew.Table, ew.Global):
-        for make in (cls, lambda: cls.__new__(cls), lambda: cls(object()), lambda: object.__new__(cls)):
-            with pytest.raises(TypeError, match="bind|not safe"):
-                make()
+@pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global])
+def test_nothing_is_made_by_hand(cls):
+    for make in (cls, lambda: cls.__new__(cls), lambda: cls(object()), lambda: cls.__new__(cls, EqualToAll()),
+                 lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):
+        with pytest.raises(TypeError, match="bind|not safe|argument"):
+            make()

@@ -3,8 +3,7 @@
 import traceback
 
 import pytest
-
-from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
+from support import MISFITS, short
 
 from externref import wasm2c
 
@@ -22,6 +21,7 @@ EVERYTHING = """(module
   (func (export "r") (result externref) (global.get $r))
   (func (export "m") (result i32) (i32.load8_u (i32.const 9)))
 )"""
+
 PROVIDER = """(module
   (func (export "f") (param i32 externref) (result externref i64) (local.get 1) (i64.extend_i32_s (local.get 0)))
   (table (export "t") 2 8 externref) (global (export "g") (mut externref) (ref.null extern))
@@ -178,3 +178,10 @@ def test_tail_calls_through_imports_and_tables(run):
         (return_call_indirect $t (type $u) (local.get 0) (local.get 1))))""", {"e": {"f": lambda ref: [ref]}})
     exports.t[1] = exports.id
     assert exports.direct(1) == [1] and exports.indirect(2, 0) == [2] and exports.indirect(3, 1) == 3
+
+
+@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
+def test_a_number_that_does_not_fit_names_the_result(run, name, given, error, word):
+    text = f'(module (import "e" "f" (func $f (result {name}))) (func (export "call") (result {name}) (call $f)))'
+    with pytest.raises(error, match=rf"^e\.f\(\) result 1: .*{word}"):
+        run(text, {"e": {"f": lambda: given}}).call()

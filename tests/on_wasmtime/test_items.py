@@ -1,13 +1,11 @@
 """Tables and globals, bound."""
 
 import pytest
+import wasmtime
+from support import MISFITS, short
 
-ew = pytest.importorskip("externref.wasmtime", exc_type=ImportError)
-import wasmtime  # noqa: E402
-
-import externref  # noqa: E402
-
-from wasmtime_fixtures import collect, func_type, instantiate, store  # noqa: E402, F401
+import externref
+import externref.wasmtime as ew
 
 ITEMS = """(module
     (table (export "t") 4 10 externref)
@@ -126,8 +124,17 @@ def test_a_number_in_a_global(items, name, initial, given):
     with pytest.raises(TypeError, match=rf"value \({name}\)"):
         item.value = "x"
     with pytest.raises(TypeError, match=f"{name}, no externref"):
-        item.ref
+        _ = item.ref
     assert repr(item) == f"<externref.wasmtime.Global of {name}>"
+
+
+@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
+def test_a_number_that_does_not_fit_names_the_global(items, name, given, error, word):
+    item = getattr(items, name)
+    before = item.value
+    with pytest.raises(error, match=rf"^value \({name}\): .*{word}"):
+        item.value = given
+    assert item.value == before
 
 
 def test_a_reference_in_a_global(items):

@@ -1,8 +1,7 @@
 """Tables, globals, memories and the mapping of exports."""
 
 import pytest
-
-from wasm2c_fixtures import compile, own_cache, references, run, store  # noqa: F401
+from support import MISFITS, short
 
 from externref import VMExternRef, wasm2c
 
@@ -83,7 +82,7 @@ def test_a_global_reads_and_writes(references, run):
     with pytest.raises(OverflowError, match="the global's value"):
         numbers.i.value = 2**40
     with pytest.raises(TypeError):
-        numbers.i.ref
+        _ = numbers.i.ref
     assert numbers.j.type == wasm2c.GlobalType("i64", False)
 
 
@@ -156,7 +155,7 @@ def test_exports_are_a_mapping_and_attributes(references):
     assert set(exports) == set(dict(exports)) and len(exports) == len(list(exports)) == 24
     assert "swap" in dir(exports) and "'swap'" in repr(exports)
     with pytest.raises(AttributeError, match="exports nothing named 'fly'"):
-        exports.fly
+        _ = exports.fly
     with pytest.raises(KeyError):
         exports["fly"]
 
@@ -174,3 +173,11 @@ def test_two_instances_share_nothing(references):
     one, two = references(), references()
     one.t[0] = ref = VMExternRef(1)
     assert two.t[0] is None and one.t.ref(0) == ref
+
+
+@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
+def test_a_number_that_does_not_fit_names_the_global(run, name, given, error, word):
+    item = run(f'(module (global (export "g") (mut {name}) ({name}.const 1)))').g
+    with pytest.raises(error, match=f"^the global's value: .*{word}"):
+        item.value = given
+    assert item.value == 1

@@ -1,0 +1,26 @@
+"""Interpreter exit is silent and safe, whatever a store holds."""
+
+CLOSED = """(module (table (export "t") 2 externref) (global (export "g") (mut externref) (ref.null extern))
+  (memory (export "m") 1) (func (export "id") (param externref) (result externref) (local.get 0)))"""
+
+
+def test_exit_with_everything_alive(run_python, tmp_path):
+    code = """
+import sys
+from externref import wasm2c
+store = wasm2c.Store()
+module = wasm2c.compile(sys.argv[1])
+class Loud:
+    def __del__(self):
+        try:
+            exports.t[0]
+        except (RuntimeError, NameError, TypeError, AttributeError):
+            pass
+exports = module.instantiate(store).exports
+exports.t[0] = Loud()
+exports.id(Loud())
+keep = Loud(); keep.cycle = keep, exports, store
+exports.t[1] = keep
+print("done")
+"""
+    assert run_python(code, CLOSED) == "done\n"

@@ -1,0 +1,81 @@
+"""A store that is closed, not to be closed now, or another one: what is refused."""
+
+import pytest
+import wasmtime
+from support import USES, uses
+
+import externref.wasmtime as ew
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_closed_store_raises_as_wasmtime_py_does(usable, func_type, use):
+    store = wasmtime.Store()
+    module = usable(store)
+    store.close()
+    with pytest.raises(ValueError, match="already closed"):
+        uses(module)[use]()
+    with pytest.raises(ValueError, match="already closed"):
+        ew.bind(store, module.raw["t"])
+    with pytest.raises(ValueError, match="already closed"):
+        ew.func(store, func_type(), print)
+
+
+@pytest.mark.parametrize("name", ["id", "t", "g"])
+def test_an_item_of_another_store_is_refused(module, name):
+    with wasmtime.Store() as other:
+        with pytest.raises(ValueError, match="another store"):
+            ew.bind(other, module.raw[name])
+
+
+def test_a_function_of_another_store_is_refused_as_a_value(instantiate, store, func_type):
+    module = instantiate("""(module (func (export "id") (param funcref) (result funcref) local.get 0)
+        (table (export "t") 2 funcref) (global (export "g") (mut funcref) (ref.null func)))""")
+    with wasmtime.Store() as other:
+        function = ew.func(other, func_type(), print)
+        for stranger in (function, ew.bind(other, function)):
+            with pytest.raises(ValueError, match=r"parameter 1 \(funcref\).*another store"):
+                module.id(stranger)
+            for use, args in ((module.t.__setitem__, (0, stranger)), (module.t.grow, (1, stranger)),
+                              (setattr, (module.g, "value", stranger))):
+                with pytest.raises(ValueError, match=r"value \(funcref\).*another store"):
+                    use(*args)
+
+
+def test_what_cannot_be_bound(store):
+    memory = wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, None)))
+    for item in (memory, None, print, 3):
+        with pytest.raises(TypeError, match="Func, Table or Global"):
+            ew.bind(store, item)
+    for not_a_store in (None, 3, "store", store.engine):
+        with pytest.raises(TypeError, match="wasmtime.Store"):
+            ew.bind(not_a_store, memory)
+
+
+@pytest.mark.parametrize("caller", ["ours", "theirs"])
+def test_closing_in_a_call_is_refused(module, store, caller):
+    # The store would be freed under the code that runs in it.
+    module.host = store.close
+    with pytest.raises(RuntimeError, match="cannot be closed"):
+        module.callback() if caller == "ours" else module.raw["callback"](store)
+    assert module.id(3) == 3
+
+
+def test_closing_while_an_argument_is_converted_is_refused(instantiate, store):
+    identity = instantiate('(module (func (export "f") (param externref i32) (result externref) local.get 0))').f
+
+    class Closing:
+        def __index__(self):
+            store.close()
+            return 1
+
+    with pytest.raises(RuntimeError, match="cannot be closed"):
+        identity(object(), Closing())
+    assert identity(3, 3) == 3
+
+
+def test_a_bound_object_keeps_the_store(instantiate):
+    store = wasmtime.Store()
+    identity = instantiate('(module (func (export "f") (param i32) (result i32) local.get 0))', store=store).f
+    del store
+    assert identity(3) == 3
+    assert isinstance(identity.store, wasmtime.Store)

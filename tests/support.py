@@ -1,0 +1,148 @@
+"""What test files import: folders, helpers, and tables that several of them go through."""
+
+import math
+import subprocess
+import time
+from pathlib import Path
+
+import externref
+
+TESTS = Path(__file__).parent
+
+
+def run_compiler(*args):
+    """Runs a compiler, warnings being errors; its output is the failure's text."""
+    command = [*map(str, args), "-Wall", "-Wextra", "-Werror", "-I", externref.get_include()]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, f"{command}\n{result.stderr}"
+
+
+def wait_until_drained(seconds=5):
+    """Waits for threads that are still to drop their references."""
+    end = time.monotonic() + seconds
+    while externref.stats().live_blocks:
+        assert time.monotonic() < end, externref.stats()
+        time.sleep(0.001)
+        externref.drain()
+
+
+class Payload:
+    """An object whose drops are counted: list.append is its only reference to a test."""
+
+    def __init__(self, dropped=None, name=None):
+        self.dropped = dropped
+        self.name = name
+
+    def __del__(self):
+        if self.dropped is not None:
+            self.dropped.append(self.name)
+
+
+class EqualToAll:
+    """Gets past a guard that compares, but not past one that asks for identity."""
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = object.__hash__
+
+
+# --- Numbers, as every runtime converts them
+
+class Index:
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    def __repr__(self):
+        return f"Index({short(self.value)})"
+
+
+class Float:
+    def __init__(self, value):
+        self.value = value
+
+    def __float__(self):
+        return self.value
+
+    def __repr__(self):
+        return f"Float({self.value!r})"
+
+
+class Raising:
+    """No number: its conversions raise."""
+
+    def __index__(self):
+        raise KeyError("bad index")
+
+    def __float__(self):
+        raise KeyError("bad float")
+
+
+def short(value):
+    """A value for a test's id: Python refuses to write out an int of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"{value.bit_length()} bits"
+    return value.__name__ if isinstance(value, type) else repr(value)
+
+
+def by_type(rows):
+    return [(name, *row) for name, rows in rows.items() for row in rows]
+
+
+# (type, what is given, what comes back)
+NUMBERS = by_type({
+    "i32": [(0, 0), (-1, -1), (2**31 - 1, 2**31 - 1), (-2**31, -2**31), (2**31, -2**31), (2**32 - 1, -1),
+            (True, 1), (Index(7), 7), (Index(2**32 - 1), -1)],
+    "i64": [(0, 0), (-2**63, -2**63), (2**63 - 1, 2**63 - 1), (2**63, -2**63), (2**64 - 1, -1),
+            (False, 0), (Index(-7), -7), (Index(2**64 - 1), -1)],
+    "f32": [(0.5, 0.5), (1.5, 1.5), (0.1, 0.10000000149011612), (math.inf, math.inf), (1, 1.0), (3, 3.0),
+            (Float(1.5), 1.5), (Index(3), 3.0), (2.0**-149, 2.0**-149), (1e-60, 0.0)],
+    "f64": [(0.1, 0.1), (1e300, 1e300), (-math.inf, -math.inf), (2**53, float(2**53)), (10**300, 1e300),
+            (Float(0.1), 0.1), (Index(3), 3.0)],
+})
+
+# (type, what is given, error, word of its text)
+MISFITS = by_type({
+    "i32": [(2**32, OverflowError, "4294967296 does not fit"), (-2**31 - 1, OverflowError, "does not fit"),
+            (2**70, OverflowError, "does not fit"), (10**400, OverflowError, "does not fit"),
+            (10**5000, OverflowError, "does not fit"), (-10**5000, OverflowError, "does not fit"),
+            (Index(10**5000), OverflowError, "does not fit"),
+            (1.0, TypeError, "float"), (1.5, TypeError, "float"), ("1", TypeError, "str"), (None, TypeError, "NoneType"),
+            (Float(1.0), TypeError, "Float")],
+    "i64": [(2**64, OverflowError, "does not fit"), (-2**63 - 1, OverflowError, "does not fit"),
+            (10**400, OverflowError, "does not fit"), (10**5000, OverflowError, "does not fit"),
+            (-10**5000, OverflowError, "does not fit"), (Index(2**64), OverflowError, "does not fit"),
+            (1.0, TypeError, "float"), ("1", TypeError, "str"), (b"1", TypeError, "bytes"), (None, TypeError, "NoneType")],
+    "f32": [(1e300, OverflowError, "does not fit"), (-1e39, OverflowError, "does not fit"),
+            (10**39, OverflowError, "does not fit"), (10**400, OverflowError, "does not fit"),
+            (10**5000, OverflowError, "does not fit"), (Index(10**400), OverflowError, "does not fit"),
+            ("1", TypeError, "str"), (None, TypeError, "NoneType"), (1j, TypeError, "complex")],
+    "f64": [(10**400, OverflowError, "does not fit"), (-10**400, OverflowError, "does not fit"),
+            (10**5000, OverflowError, "does not fit"), (Index(10**400), OverflowError, "does not fit"),
+            ("1", TypeError, "str"), (None, TypeError, "NoneType"), (1j, TypeError, "complex")],
+})
+
+
+# --- The exports `id`, `t` and `g` of a module, in a runtime
+
+def uses(module):
+    """Everything that can be done with what is bound to a store."""
+    return {
+        "call": lambda: module.id(1),
+        "refs": lambda: module.id.refs(1),
+        "len": lambda: len(module.t),
+        "get": lambda: module.t[0],
+        "ref": lambda: module.t.ref(0),
+        "set": lambda: module.t.__setitem__(0, 1),
+        "grow": lambda: module.t.grow(1),
+        "fill": lambda: module.t.fill(0, 1, 1),
+        "value": lambda: module.g.value,
+        "global ref": lambda: module.g.ref,
+        "set value": lambda: setattr(module.g, "value", 1),
+    }
+
+
+USES = list(uses(None))
