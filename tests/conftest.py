@@ -1,4 +1,7 @@
-"""Fixtures: native clone and drop, a C library, and the balance of every test."""
+"""Fixtures: native clone and drop, a C library, and the balance of every test.
+
+The promises that the files' docstrings name, P1 to P11, are the table of docs/architecture.md.
+"""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""Cycles that only wrappers own are collected; nothing that compiled code owns is. P1, P3."""
+"""Cycles that only wrappers own are collected; nothing that compiled code owns is. Promises P1, P3."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""Interpreter exit is silent and safe, whatever is alive and whoever holds it. P8.
+"""Interpreter exit is silent and safe, whatever is alive and whoever holds it. Promise P8.
 
 Every case is a program that ends; run_python demands return code 0 and an empty stderr.
 """

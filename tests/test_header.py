@@ -1,4 +1,4 @@
-"""externref.h, without Python: its numbers frozen, its atomics watched, its use in C and C++."""
+"""externref.h, without Python: its numbers frozen, its atomics watched, its use in C and C++. Promise P4."""
 
 import os
 import re

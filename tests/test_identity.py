@@ -1,5 +1,7 @@
-"""Equality, hash and order are of the allocation, never of the payload. P6, P7; also repr
-and the things a reference refuses or supports as a Python object."""
+"""Equality, hash and order are of the allocation, never of the payload. Promises P6, P7.
+
+Also repr, and the things a reference refuses or supports as a Python object.
+"""
 
 import copy
 import ctypes

@@ -1,4 +1,4 @@
-"""The footer's layout, seen from Python, from memory and from C: against one table."""
+"""The footer's layout, seen from Python, from memory and from C: against one table. Promises P4, P6."""
 
 import ctypes
 import subprocess

@@ -1,4 +1,4 @@
-"""Nothing that pure Python code does corrupts memory: every misuse is an exception. P5."""
+"""Nothing that pure Python code does corrupts memory: every misuse is an exception. Promise P5."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""Random operations against a plain-Python model of the counts, native ones included. P1, P2.
+"""Random operations against a plain-Python model of the counts, native ones included. Promises P1, P2.
 
 The model knows, for each allocation, how many wrappers and raw counts own it. After every
 step the package must agree to the last count, and payloads must have been dropped just

@@ -1,4 +1,4 @@
-"""The ownership table, row by row: counts, handles, Python references, drops. P1, P2."""
+"""The ownership table, row by row: counts, handles, Python references, drops. Promises P1, P2."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""Code that a release runs may do anything with any reference. P1, P2; deep chains."""
+"""Code that a release runs may do anything with any reference; deep chains. Promises P1, P2."""
 
 import sys
 import weakref

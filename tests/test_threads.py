@@ -1,4 +1,4 @@
-"""Drops and clones on any thread, with and without the GIL. P1, P2; deferred drops."""
+"""Drops and clones on any thread, with and without the GIL; deferred drops. Promises P1, P2."""
 
 import ctypes
 import operator

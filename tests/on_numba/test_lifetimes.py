@@ -1,4 +1,4 @@
-"""Who keeps a payload alive: arguments, containers, closures, cycles, and calls that end in an exception."""
+"""Who keeps a payload alive: arguments, containers, closures, cycles, and calls that end in an exception. Promises P1, P2, P3."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""What nopython code can do with a reference, and that everything else is a typing error."""
+"""What nopython code can do with a reference, and that everything else is a typing error. Promise P7."""
 
 import pytest
 from numba import njit

@@ -1,4 +1,4 @@
-"""Nopython code on many threads, without the GIL."""
+"""Nopython code on many threads, without the GIL. Promises P1, P2."""
 
 import threading
 

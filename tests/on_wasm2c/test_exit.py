@@ -1,4 +1,4 @@
-"""Interpreter exit is silent and safe, whatever a store holds."""
+"""Interpreter exit is silent and safe, whatever a store holds. Promise P8."""
 
 CLOSED = """(module (table (export "t") 2 externref) (global (export "g") (mut externref) (ref.null extern))
   (memory (export "m") 1) (func (export "id") (param externref) (result externref) (local.get 0)))"""

@@ -1,4 +1,4 @@
-"""Who keeps what alive, and until when: roots, collections, lifetimes, cycles."""
+"""Who keeps what alive, and until when: roots, collections, lifetimes, cycles. Promises P1, P2."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Random programs against a plain model: what compiled code can reach lives, the rest is dropped.
+"""Random programs against a plain model: what compiled code can reach lives, the rest is dropped. Promises P1, P2.
 
 Each object that goes in records its drop. The model knows what every slot and global holds;
 after a collection without active frames the live objects must be exactly those, and with active

@@ -1,4 +1,4 @@
-"""A store that is closed, or that is not to be closed now."""
+"""A store that is closed, or that is not to be closed now. Promise P5."""
 
 import pytest
 

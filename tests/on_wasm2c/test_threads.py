@@ -1,4 +1,4 @@
-"""Threads: one at a time in a store, and each with its own traps."""
+"""Threads: one at a time in a store, and each with its own traps. Promise P5."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Traps, exhaustion of the stack, nested calls, signals."""
+"""Traps, exhaustion of the stack, nested calls, signals. Promise P10."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Values in and out: each type, its range, and errors that name the parameter."""
+"""Values in and out: each type, its range, and errors that name the parameter. Promise P6."""
 
 import math
 

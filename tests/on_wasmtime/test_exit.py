@@ -1,4 +1,4 @@
-"""Interpreter exit is silent and safe, whatever a store holds: return code 0, nothing on stderr."""
+"""Interpreter exit is silent and safe, whatever a store holds: return code 0, nothing on stderr. Promise P8."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""References in the store: who keeps them, when they are dropped, exactly how many there are.
+"""References in the store: who keeps them, when they are dropped, exactly how many there are. Promises P1, P2.
 
 Source: the externref tests of wasmtime's tests/all/gc.rs and of wasmtime-py's tests/test_refs.py.
 """

@@ -1,4 +1,4 @@
-"""A store that is closed, not to be closed now, or another one: what is refused."""
+"""A store that is closed, not to be closed now, or another one: what is refused. Promise P5."""
 
 import pytest
 import wasmtime

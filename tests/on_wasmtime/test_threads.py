@@ -1,4 +1,4 @@
-"""Threads: one at a time in a store, many stores at once, and calls that release the GIL."""
+"""Threads: one at a time in a store, many stores at once, and calls that release the GIL. Promise P5."""
 
 import threading
 import time

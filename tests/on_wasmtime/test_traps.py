@@ -1,4 +1,4 @@
-"""Traps, wasmtime's own with their texts, exhaustion, and nested calls."""
+"""Traps, wasmtime's own with their texts, exhaustion, and nested calls. Promise P10."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Calls through bind(): every type in and out, and what does not fit, by the name of its place."""
+"""Calls through bind(): every type in and out, and what does not fit, by the name of its place. Promise P6."""
 
 import ctypes
 import math
