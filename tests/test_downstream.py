@@ -7,10 +7,10 @@ import sys
 import threading
 
 import pytest
-from support import TESTS
 
 import externref
 from externref import VMExternRef
+from support import TESTS
 
 
 @pytest.fixture(scope="module")

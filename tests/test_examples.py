@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support import TESTS
 
 EXAMPLES = TESTS.parent / "examples"

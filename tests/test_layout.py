@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from support import TESTS, run_compiler
 
 from externref import VMExternRef, abi
+from support import TESTS, run_compiler
 
 WORD = ctypes.sizeof(ctypes.c_void_p)
 TABLE = {

@@ -4,7 +4,6 @@ import ctypes
 import sys
 
 import pytest
-from support import wait_until_drained
 
 import externref
 from externref import (
@@ -15,6 +14,7 @@ from externref import (
     option_from_raw,
     option_into_raw,
 )
+from support import wait_until_drained
 
 TAKE = [VMExternRef.from_raw, VMExternRef.clone_from_raw, option_from_raw]
 pytestmark = pytest.mark.filterwarnings("error")

@@ -3,9 +3,9 @@
 import traceback
 
 import pytest
-from support import MISFITS, short
 
 from externref import wasm2c
+from support import MISFITS, short
 
 EVERYTHING = """(module
   (import "env" "f" (func $f (param i32 externref) (result externref i64)))

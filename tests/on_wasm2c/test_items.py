@@ -1,9 +1,9 @@
 """Tables, globals, memories and the mapping of exports."""
 
 import pytest
-from support import MISFITS, short
 
 from externref import VMExternRef, wasm2c
+from support import MISFITS, short
 
 
 def test_a_table_reads_and_writes(references):

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from support import MISFITS, NUMBERS, EqualToAll, Raising, short
 
 from externref import MovedError, VMExternRef, wasm2c
+from support import MISFITS, NUMBERS, EqualToAll, Raising, short
 
 IDENTITIES = """
 (module

@@ -5,10 +5,10 @@ import traceback
 
 import pytest
 import wasmtime
-from support import MISFITS, short
 
 import externref
 import externref.wasmtime as ew
+from support import MISFITS, short
 
 
 def test_every_type_goes_through(relay):

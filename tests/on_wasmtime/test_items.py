@@ -2,10 +2,10 @@
 
 import pytest
 import wasmtime
-from support import MISFITS, short
 
 import externref
 import externref.wasmtime as ew
+from support import MISFITS, short
 
 ITEMS = """(module
     (table (export "t") 4 10 externref)

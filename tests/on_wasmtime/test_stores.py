@@ -2,9 +2,9 @@
 
 import pytest
 import wasmtime
-from support import USES, uses
 
 import externref.wasmtime as ew
+from support import USES, uses
 
 
 @pytest.mark.parametrize("use", USES)

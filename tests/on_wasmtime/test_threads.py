@@ -5,9 +5,9 @@ import time
 
 import pytest
 import wasmtime
-from support import USES, uses
 
 import externref.wasmtime as ew
+from support import USES, uses
 
 
 def in_thread(function):

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import wasmtime
-from support import MISFITS, NUMBERS, EqualToAll, Raising, short
 
 import externref
 import externref.wasmtime as ew
 from externref import _core
+from support import MISFITS, NUMBERS, EqualToAll, Raising, short
 
 IDENTITIES = "(module" + "".join(
     f'(func (export "{name}") (param {name}) (result {name}) local.get 0)'
