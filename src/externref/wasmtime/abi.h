@@ -1,9 +1,9 @@
-/* abi.h: what externref.wasmtime._calls uses of wasmtime's C API.
+/* abi.h: the structs of wasmtime's C API that externref.wasmtime uses; library.pxi has the functions.
  *
  * The library is the one that wasmtime-py has loaded, found at run time, so there is nothing
- * to link to and no header of wasmtime's to build with. These layouts and signatures are
- * those of wasmtime 45 to 50; at import they are compared with wasmtime-py's own ctypes
- * declarations, which its authors generate from the headers. */
+ * to link to and no header of wasmtime's to build with. These layouts are those of wasmtime
+ * 45 to 50; at import they are compared with wasmtime-py's own ctypes declarations, which
+ * its authors generate from the headers. */
 #ifndef EXTERNREF_WASMTIME_ABI_H
 #define EXTERNREF_WASMTIME_ABI_H
 
@@ -67,31 +67,6 @@ typedef struct {
     uint8_t kind;
     wasmtime_valunion_t of;
 } wasmtime_val_t;
-
-/* The functions, by their names without `wasmtime_`. */
-typedef struct {
-    wasmtime_error_t *(*context_gc)(wasmtime_context_t *);
-    wasmtime_error_t *(*func_call_unchecked)(wasmtime_context_t *, const wasmtime_func_t *, wasmtime_val_raw_t *,
-                                             size_t, wasm_trap_t **);
-    void (*func_new_unchecked)(wasmtime_context_t *, const wasm_functype_t *,
-                               wasm_trap_t *(*)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t), void *,
-                               void (*)(void *), wasmtime_func_t *);
-    void *(*func_to_raw)(wasmtime_context_t *, const wasmtime_func_t *);
-    void (*func_from_raw)(wasmtime_context_t *, void *, wasmtime_func_t *);
-    bool (*externref_new)(wasmtime_context_t *, void *, void (*)(void *), wasmtime_externref_t *);
-    void *(*externref_data)(wasmtime_context_t *, const wasmtime_externref_t *);
-    uint32_t (*externref_to_raw)(wasmtime_context_t *, const wasmtime_externref_t *);
-    void (*externref_from_raw)(wasmtime_context_t *, uint32_t, wasmtime_externref_t *);
-    void (*externref_unroot)(wasmtime_externref_t *);
-    bool (*table_get)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, wasmtime_val_t *);
-    wasmtime_error_t *(*table_set)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *);
-    uint64_t (*table_size)(wasmtime_context_t *, const wasmtime_table_t *);
-    wasmtime_error_t *(*table_grow)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *,
-                                    uint64_t *);
-    void (*global_get)(wasmtime_context_t *, const wasmtime_global_t *, wasmtime_val_t *);
-    wasmtime_error_t *(*global_set)(wasmtime_context_t *, const wasmtime_global_t *, const wasmtime_val_t *);
-    wasm_trap_t *(*trap_new)(const char *, size_t);
-} wasmtime_functions;
 
 /* The data of an externref is a raw pointer with the top bit set. No user-space address of
  * x86-64 or AArch64 has it, and no index of wasmtime-py's slab, so it tells ours from theirs

@@ -1,0 +1,217 @@
+# Functions: Func, whose calls go into compiled code, and HostFunc and func(), whose calls come out of it.
+#
+# A part of _calls.pyx.
+
+cdef wasmtime_error_t *call(wasmtime_context_t *context, const wasmtime_func_t *func, const Plan *plan,
+                            wasmtime_val_raw_t *raws, wasmtime_externref_t *roots,
+                            wasm_trap_t **trap) noexcept nogil:
+    """The part of a call in which no Python code of ours runs and nothing is allocated."""
+    cdef wasmtime_error_t *error
+    roots_to_raws(context, plan.params, plan.param_count, raws, roots)
+    # SAFETY: put_slot() gave the slots the types of the parameters, and there are as many
+    # as the function has parameters or results.
+    error = api.func_call_unchecked(context, func, raws, plan.slot_count, trap)
+    unroot(roots, plan.param_count)
+    if error == NULL and trap[0] == NULL:
+        raws_to_roots(context, plan.results, plan.result_count, raws, roots)
+    return error
+
+
+@cython.final
+cdef class Func:
+    """A function of a wasmtime.Store, bound by bind(): call it with Python objects.
+
+    f(*args) returns None, the result, or a tuple of several results. f.refs(*args) is the same
+    with externref results as VMExternRef.
+
+    Raises TypeError for a wrong number of arguments or one of a wrong type, OverflowError
+    for a number that does not fit: each names the parameter. ValueError for a closed store or
+    a function of another one; RuntimeError if another thread is using the store;
+    MovedError for a spent VMExternRef; wasmtime's Trap, WasmtimeError or ExitTrap as the
+    function ends; the exception of a host function, unchanged.
+
+    Needs the GIL, and keeps it unless it was bound with release_gil=True.
+
+    Source: wasmtime_func_call_unchecked.
+    """
+    cdef vectorcallfunc vectorcall      # what call_by_vectorcall() tells CPython of
+    cdef StoreState state
+    cdef wasmtime_func_t item
+    cdef Signature signature
+    cdef readonly bint release_gil
+    cdef readonly object store
+
+    def __cinit__(self, *given):
+        require_maker(given, MAKER, MADE_OTHERWISE)
+
+    def __call__(self, *args):
+        return self.invoke(items_of(args), len(args), False)
+
+    def refs(self, *args):
+        """As a call, but externref results come back as VMExternRef, None for null."""
+        return self.invoke(items_of(args), len(args), True)
+
+    def __repr__(self):
+        return f"<externref.wasmtime.Func {self.signature!r}>"
+
+    cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
+        cdef Slots slots
+        cdef Plan *plan = &self.signature.plan
+        if nargs != plan.param_count:
+            raise TypeError(f"{self!r} takes {plan.param_count} arguments, not {nargs}")
+        self.state.enter()
+        try:
+            open_slots(&slots, plan.slot_count)
+            return self.convert_and_call(plan, args, slots.raws, slots.roots, as_refs)
+        finally:
+            close_slots(&slots)
+            self.state.leave()
+
+    cdef object convert_and_call(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
+                                 wasmtime_externref_t *roots, bint as_refs):
+        cdef wasmtime_context_t *context = self.state.context
+        cdef wasmtime_error_t *error
+        cdef wasm_trap_t *trap = NULL
+        cdef int i
+        for i in range(plan.param_count):
+            put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], "parameter", i)
+        # SAFETY: enter() found the store open, and nobody can close it before leave().
+        if self.release_gil:
+            with nogil:
+                error = call(context, &self.item, plan, raws, roots, &trap)
+        else:
+            error = call(context, &self.item, plan, raws, roots, &trap)
+        if error != NULL or trap != NULL:
+            raise_failure(self.state, error, trap)
+        if plan.result_count == 0:
+            return None
+        if plan.result_count == 1:
+            return get_slot(self.state, plan.results[0], raws, roots, as_refs)
+        return get_slots(self.state, plan.results, plan.result_count, raws, roots, as_refs)
+
+
+cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
+    if has_keywords(names):
+        raise TypeError("a Wasm function takes no keyword arguments")
+    return (<Func>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
+
+
+call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
+
+
+cdef Func bind_func(object store, StoreState state, object item, bint release_gil):
+    cdef Func self = Func.__new__(Func, MAKER)
+    copy_item(item._func, ffi.wasmtime_func_t, &self.item, sizeof(wasmtime_func_t))
+    require_same_store(state, self.item.store_id)
+    self.signature = Signature(item.type(store))
+    self.state = state
+    self.store = store
+    self.release_gil = release_gil
+    self.vectorcall = func_vectorcall
+    return self
+
+
+# --- Host functions -----------------------------------------------------------------
+
+@cython.final
+cdef class HostFunc:
+    """A Python callable that compiled code calls; the wasmtime store owns it, boxed."""
+    cdef StoreState state
+    cdef Signature signature
+    cdef object callable
+
+    cdef int run(self, wasmtime_val_raw_t *raws) except -1:
+        """Converts the parameters, calls, and puts the results in the slots of the parameters."""
+        cdef Slots slots
+        cdef Plan *plan = &self.signature.plan
+        try:
+            open_slots(&slots, plan.slot_count)     # for the roots: compiled code has its own raws
+            raws_to_roots(self.state.context, plan.params, plan.param_count, raws, slots.roots)
+            args = get_slots(self.state, plan.params, plan.param_count, raws, slots.roots, False)
+            unroot(slots.roots, plan.param_count)
+            self.convert_results(plan, self.callable(*args), raws, slots.roots)
+            roots_to_raws(self.state.context, plan.results, plan.result_count, raws, slots.roots)
+        finally:
+            close_slots(&slots)
+        return 0
+
+    cdef int convert_results(self, const Plan *plan, object returned, wasmtime_val_raw_t *raws,
+                             wasmtime_externref_t *roots) except -1:
+        cdef int i
+        if plan.result_count == 0:
+            if returned is not None:
+                raise TypeError(f"the host function has no results, but returned {type(returned).__name__}")
+            return 0
+        if plan.result_count == 1:
+            put_slot(self.state, plan.results[0], returned, raws, roots, "result", 0)
+            return 0
+        returned = tuple(returned)
+        if len(returned) != plan.result_count:
+            raise TypeError(f"the host function has {plan.result_count} results, but returned {len(returned)}")
+        for i in range(plan.result_count):
+            put_slot(self.state, plan.results[i], returned[i], &raws[i], &roots[i], "result", i)
+        return 0
+
+
+cdef wasm_trap_t *host_callback(
+        void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *raws, size_t count) noexcept with gil:
+    """What compiled code calls: the trampoline of every host function."""
+    # SAFETY: env is the box that func() gave to the store, which is alive: it is calling.
+    cdef HostFunc host = <HostFunc>object_of(env)
+    cdef StoreState state = host.state
+    cdef bint called_by_us = state.depth != 0
+    # Also when wasmtime-py made the call: meanwhile other threads must not use the store.
+    state.thread = PyThread_get_thread_ident()
+    state.depth += 1
+    try:
+        host.run(raws)
+        return NULL
+    except BaseException as exception:
+        # The calls that this may end: the innermost is ours, or wasmtime-py's.
+        if called_by_us:
+            state.exception = exception
+        wasmtime_func_module.LAST_EXCEPTION = exception
+        return api.trap_new(HOST_TRAP, len(HOST_TRAP))
+    finally:
+        state.depth -= 1
+
+
+def func(store, functype, callable, /):
+    """A host function in the store: a wasmtime.Func to link, whose calls cost little.
+
+    store: a wasmtime.Store.
+    functype: a wasmtime.FuncType of i32, i64, f32, f64, externref and funcref.
+    callable: called with one argument for each parameter, by the thread that runs the
+        Wasm code, with the GIL. Returns None, the result, or a sequence of several results.
+
+    The store owns the callable until it is closed; a callable that refers to the store keeps it
+    alive until then. What the callable raises ends the Wasm code and comes out of the call into
+    it, bound or wasmtime-py's own, as it is; so does the TypeError, OverflowError or
+    ValueError of a result that does not fit.
+
+    Raises TypeError for other arguments and types, ValueError for a closed store,
+    RuntimeError if another thread is using it.
+
+    Source: wasmtime_func_new_unchecked.
+    """
+    cdef HostFunc host
+    cdef StoreState state = state_of(store)
+    cdef wasmtime_func_t made
+    if not isinstance(functype, wasmtime.FuncType):
+        raise TypeError(f"expected a wasmtime.FuncType, not {type(functype).__name__}")
+    if not hasattr(callable, "__call__"):
+        raise TypeError(f"expected a callable, not {type(callable).__name__}")
+    host = HostFunc.__new__(HostFunc)
+    host.state = state
+    host.signature = Signature(functype)
+    host.callable = callable
+    # A type that comes from a module belongs to its engine, and aborts in a store of another.
+    new_type = wasmtime.FuncType(functype.params, functype.results)
+    state.enter()
+    try:
+        # SAFETY: the store takes over the box's count and drops it when it is deleted.
+        api.func_new_unchecked(state.context, <wasm_functype_t *>address_in(new_type.ptr()), host_callback,
+                               to_raw(host), externref_drop, &made)
+    finally:
+        state.leave()
+    return get_func(&made)

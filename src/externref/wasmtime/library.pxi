@@ -1,0 +1,149 @@
+# The C API: its structs and functions, found in the library that wasmtime-py has loaded and compared
+# with wasmtime-py's ctypes declarations; and the ways between ctypes and C.
+#
+# A part of _calls.pyx.
+
+cdef extern from "wasmtime/abi.h" nogil:
+    const uintptr_t DATA_TAG "EXTERNREF_WASMTIME_TAG"
+
+    ctypedef bint bool_t "bool"
+    ctypedef struct wasmtime_context_t:
+        pass
+    ctypedef struct wasmtime_caller_t:
+        pass
+    ctypedef struct wasmtime_error_t:
+        pass
+    ctypedef struct wasm_trap_t:
+        pass
+    ctypedef struct wasm_functype_t:
+        pass
+    ctypedef struct wasmtime_func_t:
+        uint64_t store_id
+    ctypedef struct wasmtime_table_t:
+        pass
+    ctypedef struct wasmtime_global_t:
+        pass
+    ctypedef struct wasmtime_externref_t:
+        uint64_t store_id
+    ctypedef union wasmtime_val_raw_t:
+        int64_t i64
+        uint32_t externref
+        void *funcref
+    ctypedef union wasmtime_valunion_t:
+        wasmtime_val_raw_t number
+        wasmtime_externref_t externref
+        wasmtime_func_t funcref
+    ctypedef struct wasmtime_val_t:
+        uint8_t kind
+        wasmtime_valunion_t of
+
+# The functions, by their names without `wasmtime_`.
+cdef struct Functions:
+    wasmtime_error_t *(*context_gc)(wasmtime_context_t *) noexcept nogil
+    wasmtime_error_t *(*func_call_unchecked)(
+        wasmtime_context_t *, const wasmtime_func_t *, wasmtime_val_raw_t *, size_t, wasm_trap_t **) noexcept nogil
+    void (*func_new_unchecked)(
+        wasmtime_context_t *, const wasm_functype_t *,
+        wasm_trap_t *(*)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t) noexcept nogil,
+        void *, void (*)(void *) noexcept nogil, wasmtime_func_t *) noexcept nogil
+    void *(*func_to_raw)(wasmtime_context_t *, const wasmtime_func_t *) noexcept nogil
+    void (*func_from_raw)(wasmtime_context_t *, void *, wasmtime_func_t *) noexcept nogil
+    bool_t (*externref_new)(
+        wasmtime_context_t *, void *, void (*)(void *) noexcept nogil, wasmtime_externref_t *) noexcept nogil
+    void *(*externref_data)(wasmtime_context_t *, const wasmtime_externref_t *) noexcept nogil
+    uint32_t (*externref_to_raw)(wasmtime_context_t *, const wasmtime_externref_t *) noexcept nogil
+    void (*externref_from_raw)(wasmtime_context_t *, uint32_t, wasmtime_externref_t *) noexcept nogil
+    void (*externref_unroot)(wasmtime_externref_t *) noexcept nogil
+    bool_t (*table_get)(wasmtime_context_t *, const wasmtime_table_t *, uint64_t, wasmtime_val_t *) noexcept nogil
+    wasmtime_error_t *(*table_set)(
+        wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *) noexcept nogil
+    uint64_t (*table_size)(wasmtime_context_t *, const wasmtime_table_t *) noexcept nogil
+    wasmtime_error_t *(*table_grow)(
+        wasmtime_context_t *, const wasmtime_table_t *, uint64_t, const wasmtime_val_t *, uint64_t *) noexcept nogil
+    void (*global_get)(wasmtime_context_t *, const wasmtime_global_t *, wasmtime_val_t *) noexcept nogil
+    wasmtime_error_t *(*global_set)(
+        wasmtime_context_t *, const wasmtime_global_t *, const wasmtime_val_t *) noexcept nogil
+    wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
+
+cdef Functions api
+
+
+cdef str declared_as(object declared):
+    """A mark for a ctypes declaration, as C has it: v void, p a pointer, b bool, a digit the bytes of a number."""
+    if declared is None:
+        return "v"
+    if issubclass(declared, (ctypes._Pointer, ctypes._CFuncPtr, ctypes.c_void_p)):
+        return "p"
+    if declared is ctypes.c_bool:
+        return "b"
+    return str(ctypes.sizeof(declared))
+
+
+cdef int load(void *out, str name, str marks) except -1:
+    """Finds a function of the loaded library, if wasmtime-py declares it as we do.
+
+    out: where its address goes.
+    marks: what declared_as() says of its result and of each parameter.
+    """
+    cdef void *address
+    function = getattr(ffi.dll, name, None)
+    if function is None:
+        raise ImportError(f"the wasmtime library has no {name}")
+    declared = "".join([declared_as(ctype) for ctype in [function.restype, *(function.argtypes or ())]])
+    if declared != marks:
+        raise ImportError(f"wasmtime-py declares {name} as {declared!r}, where {marks!r} is known")
+    address = address_in(function)
+    memcpy(out, &address, sizeof(address))
+    return 0
+
+
+cdef int check_layout(str name, size_t size, dict offsets) except -1:
+    """Compares a struct of wasmtime/abi.h with wasmtime-py's ctypes declaration."""
+    declared = getattr(ffi, name, ctypes.c_char * 0)
+    found = {field: getattr(getattr(declared, field, None), "offset", None) for field in offsets}
+    if ctypes.sizeof(declared) != size or found != offsets:
+        raise ImportError(f"wasmtime-py declares {name} with {ctypes.sizeof(declared)} bytes and {found}, "
+                          f"where {size} bytes and {offsets} are known")
+    return 0
+
+
+cdef void *address_in(object pointer) except NULL:
+    """The address that a ctypes pointer holds."""
+    return <void *><uintptr_t>ctypes.cast(pointer, ctypes.c_void_p).value
+
+
+cdef int copy_item(object item, object declared, void *out, size_t size) except -1:
+    """Copies a ctypes struct of wasmtime-py's: nobody can change the copy."""
+    if not isinstance(item, declared):
+        raise TypeError(f"expected a {declared.__name__}, not {type(item).__name__}")
+    # SAFETY: check_layout() has compared the sizes.
+    memcpy(out, <void *><uintptr_t>ctypes.addressof(item), size)
+    return 0
+
+
+# SAFETY: each goes to the field of its name, which has the type that the marks tell.
+load(&api.context_gc, "wasmtime_context_gc", "pp")
+load(&api.func_call_unchecked, "wasmtime_func_call_unchecked", "pppp8p")
+load(&api.func_new_unchecked, "wasmtime_func_new_unchecked", "vpppppp")
+load(&api.func_to_raw, "wasmtime_func_to_raw", "ppp")
+load(&api.func_from_raw, "wasmtime_func_from_raw", "vppp")
+load(&api.externref_new, "wasmtime_externref_new", "bpppp")
+load(&api.externref_data, "wasmtime_externref_data", "ppp")
+load(&api.externref_to_raw, "wasmtime_externref_to_raw", "4pp")
+load(&api.externref_from_raw, "wasmtime_externref_from_raw", "vp4p")
+load(&api.externref_unroot, "wasmtime_externref_unroot", "vp")
+load(&api.table_get, "wasmtime_table_get", "bpp8p")
+load(&api.table_set, "wasmtime_table_set", "ppp8p")
+load(&api.table_size, "wasmtime_table_size", "8pp")
+load(&api.table_grow, "wasmtime_table_grow", "ppp8pp")
+load(&api.global_get, "wasmtime_global_get", "vppp")
+load(&api.global_set, "wasmtime_global_set", "pppp")
+load(&api.trap_new, "wasmtime_trap_new", "pp8")
+
+check_layout("wasmtime_func_t", sizeof(wasmtime_func_t), {"store_id": 0})
+check_layout("wasmtime_table_t", sizeof(wasmtime_table_t), {"_anon_1": 0})
+check_layout("wasmtime_global_t", sizeof(wasmtime_global_t), {"store_id": 0})
+check_layout("wasmtime_externref_t", sizeof(wasmtime_externref_t), {"store_id": 0})
+check_layout("wasmtime_val_raw_t", sizeof(wasmtime_val_raw_t), {
+    "i32": 0, "i64": 0, "f32": 0, "f64": 0, "externref": 0, "funcref": 0})
+check_layout("wasmtime_val_t", sizeof(wasmtime_val_t), {"kind": 0, "of": 8})

@@ -1,0 +1,329 @@
+# Values: the types that are converted, as the letters of _numbers.pxd, and the conversions, in both
+# forms: slots, which a call shares with compiled code, and wasmtime_val_t, for tables and globals.
+#
+# A part of _calls.pyx.
+
+# --- Types --------------------------------------------------------------------------
+
+cdef tuple LETTERS = (I32, I64, F32, F64, EXTERNREF, FUNCREF)
+cdef dict value_types = {letter: getattr(wasmtime.ValType, name_of_type(letter))() for letter in LETTERS}
+cdef dict value_kinds = {letter: getattr(ffi, f"WASMTIME_{name_of_type(letter).upper()}").value for letter in LETTERS}
+
+
+cdef char letter_of(object value_type, str place) except 0:
+    """The letter of a wasmtime.ValType."""
+    # Not by wasm_valtype_kind: it aborts the process for types it does not know, and tells
+    # (ref extern), which may not be null, from externref as little as (ref $f) from funcref.
+    for letter, known in value_types.items():
+        if ffi.wasmtime_wasm_valtype_equal(value_type.ptr(), known.ptr()):
+            return letter
+    raise TypeError(f"{place} is of a type that is not converted here, only {names_of_types(bytes(LETTERS))} are; "
+                    "use wasmtime's own call")
+
+
+cdef bytes letters_of(object value_types, str place):
+    return bytes([letter_of(value_type, f"{place} {number}") for number, value_type in enumerate(value_types, 1)])
+
+
+cdef str names_of_types(bytes letters):
+    return ", ".join([name_of_type(letter) for letter in letters])
+
+
+cdef struct Plan:
+    const char *params      # a letter for each
+    const char *results
+    int param_count
+    int result_count
+    int slot_count          # a parameter and a result share a slot
+
+
+@cython.final
+cdef class Signature:
+    """How to convert for a function: worked out once, from its type."""
+    cdef Plan plan
+    cdef bytes params       # what the plan points to
+    cdef bytes results
+
+    def __cinit__(self, function_type):
+        self.params = letters_of(function_type.params, "parameter")
+        self.results = letters_of(function_type.results, "result")
+        self.plan.params = self.params
+        self.plan.results = self.results
+        self.plan.param_count = len(self.params)
+        self.plan.result_count = len(self.results)
+        self.plan.slot_count = max(len(self.params), len(self.results))
+
+    def __repr__(self):
+        return f"({names_of_types(self.params)}) -> ({names_of_types(self.results)})"
+
+
+cdef str describe(object place, Py_ssize_t index, char letter):
+    """'parameter 2 (i32)', or 'value (i32)' for what there is only one of, at index -1."""
+    return f"{place} {index + 1} ({name_of_type(letter)})" if index >= 0 else f"{place} ({name_of_type(letter)})"
+
+
+# --- Numbers ------------------------------------------------------------------------
+
+# By way of a Number of our own: the compiler may take it that no pointer to one union points to another.
+
+cdef int put_raw_number(wasmtime_val_raw_t *out, char letter, object value, str place, Py_ssize_t index) except -1:
+    # Not inline: put_number() is, but only in a single caller.
+    cdef Number number
+    put_number(&number, letter, value, describe, place, index)
+    out.i64 = number.i64
+    return 0
+
+
+cdef inline object get_raw_number(const wasmtime_val_raw_t *raw, char letter):
+    cdef Number number
+    number.i64 = raw.i64
+    return get_number(&number, letter)
+
+
+# --- Externrefs ---------------------------------------------------------------------
+
+TAG = DATA_TAG      # in the data of our externrefs
+
+
+cdef inline bint is_ours(const void *data) noexcept nogil:
+    return (<uintptr_t>data & DATA_TAG) != 0
+
+
+cdef inline void *untagged(const void *data) noexcept nogil:
+    # SAFETY: only for data with the tag, which is a raw pointer that the externref owns.
+    return <void *>(<uintptr_t>data & ~DATA_TAG)
+
+
+cdef void finalize(void *data) noexcept nogil:
+    """wasmtime calls it once for each externref, on any thread, inside its collector."""
+    externref_drop(untagged(data))
+
+
+cdef bint try_put_externref(StoreState state, object value, wasmtime_externref_t *out) except -1:
+    """Whether there was room. What `value` was boxed in is the store's either way."""
+    cdef void *raw = to_raw(value)
+    cdef bint made
+    if raw == NULL:
+        out.store_id = 0
+        return True
+    state.locked = True
+    # SAFETY: the store takes over the count of raw, and gives it back to finalize.
+    made = api.externref_new(state.context, <void *>(<uintptr_t>raw | DATA_TAG), finalize, out)
+    state.locked = False
+    if not made:
+        out.store_id = 0
+    return made
+
+
+cdef int put_externref(StoreState state, object value, wasmtime_externref_t *out) except -1:
+    """A root for the value, the caller's to unroot; null for None. There is none if this raises."""
+    cdef wasmtime_error_t *error
+    if try_put_externref(state, value, out):
+        return 0
+    state.locked = True
+    error = api.context_gc(state.context)
+    state.locked = False
+    check(error)
+    if not try_put_externref(state, value, out):
+        raise wasmtime.WasmtimeError("failed to create an externref value: the store's heap for references is full, "
+                                     "or its engine has none")
+    return 0
+
+
+cdef object get_externref(StoreState state, const wasmtime_externref_t *root, bint as_refs):
+    """The object of a reference, or a VMExternRef; the root stays the caller's."""
+    cdef void *data
+    if root.store_id == 0:
+        return None
+    data = api.externref_data(state.context, root)
+    if is_ours(data):
+        return lend_value(untagged(data), as_refs)
+    if data == NULL:
+        return None     # as wasmtime-py: a reference that no host made, such as an i31
+    try:
+        value = _unintern(<uintptr_t>data)
+    except LookupError:
+        raise TypeError("the externref is neither of externref's nor of wasmtime-py's making") from None
+    return VMExternRef(value) if as_refs and not isinstance(value, VMExternRef) else value
+
+
+def object_at(data):
+    """For wasmtime-py: the object of an externref of ours that is a root now, by its data, an int."""
+    # SAFETY: wasmtime-py read the data, which has the tag, from the root.
+    return lend_value(untagged(<void *><uintptr_t>data), False)
+
+
+# --- Functions ----------------------------------------------------------------------
+
+cdef int put_func(StoreState state, object value, wasmtime_func_t *out, str place, Py_ssize_t index) except -1:
+    """A wasmtime.Func, or what bind() made of one, as the C API has it; null for None."""
+    if value is None:
+        out.store_id = 0
+        return 0
+    if isinstance(value, Func):
+        out[0] = (<Func>value).item
+    elif isinstance(value, wasmtime.Func):
+        copy_item(value._func, ffi.wasmtime_func_t, out, sizeof(wasmtime_func_t))
+    else:
+        raise TypeError(f"{describe(place, index, FUNCREF)}: expected a wasmtime.Func or None, "
+                        f"not {type(value).__name__}")
+    if out.store_id != state.store_id:
+        raise ValueError(f"{describe(place, index, FUNCREF)}: the function belongs to another store")
+    return 0
+
+
+cdef object get_func(const wasmtime_func_t *func):
+    """A wasmtime.Func, as wasmtime-py gives them; None for null."""
+    if func.store_id == 0:
+        return None
+    item = ffi.wasmtime_func_t()
+    # SAFETY: the sizes are equal, check_layout() has seen to it.
+    memcpy(<void *><uintptr_t>ctypes.addressof(item), func, sizeof(wasmtime_func_t))
+    return wasmtime.Func._from_raw(item)
+
+
+# --- Slots --------------------------------------------------------------------------
+
+# A slot of a call has two halves: `raw` as compiled code sees it and, for an externref, `root`,
+# which keeps the referent while there is no raw half.
+
+cdef enum:
+    INLINE_SLOTS = 8    # calls with no more values than these need no memory but the stack
+
+
+cdef struct Slots:
+    int count
+    wasmtime_val_raw_t *raws
+    wasmtime_externref_t *roots
+    void *memory                # NULL if they are the arrays below
+    wasmtime_val_raw_t inline_raws[INLINE_SLOTS]
+    wasmtime_externref_t inline_roots[INLINE_SLOTS]
+
+
+cdef inline int open_slots(Slots *slots, int count) except -1:
+    """Slots without roots; to be closed, also if this raises."""
+    slots.count = 0
+    slots.memory = NULL
+    slots.raws = slots.inline_raws
+    slots.roots = slots.inline_roots
+    if count > INLINE_SLOTS:
+        allocate_slots(slots, count)
+    slots.count = count
+    clear_roots(slots.roots, count)
+    return 0
+
+
+cdef int allocate_slots(Slots *slots, int count) except -1:
+    """More slots than fit on the stack."""
+    cdef size_t raws_size = count * sizeof(wasmtime_val_raw_t)
+    slots.memory = PyMem_Malloc(raws_size + count * sizeof(wasmtime_externref_t))
+    if slots.memory == NULL:
+        raise MemoryError(f"no memory for {count} values")
+    slots.raws = <wasmtime_val_raw_t *>slots.memory
+    slots.roots = <wasmtime_externref_t *>(<char *>slots.memory + raws_size)
+    return 0
+
+
+cdef inline void close_slots(Slots *slots) noexcept:
+    unroot(slots.roots, slots.count)
+    PyMem_Free(slots.memory)
+
+
+cdef int put_slot(StoreState state, char letter, object value, wasmtime_val_raw_t *raw, wasmtime_externref_t *root,
+                  str place, Py_ssize_t index) except -1:
+    """Converts all but an externref, which gets its root only."""
+    cdef wasmtime_func_t func
+    if letter == EXTERNREF:
+        put_externref(state, value, root)
+    elif letter == FUNCREF:
+        put_func(state, value, &func, place, index)
+        # SAFETY: what it gives lives as long as the store, and does not move.
+        raw.funcref = api.func_to_raw(state.context, &func) if func.store_id != 0 else NULL
+    else:
+        put_raw_number(raw, letter, value, place, index)
+    return 0
+
+
+cdef object get_slot(StoreState state, char letter, const wasmtime_val_raw_t *raw, const wasmtime_externref_t *root,
+                     bint as_refs):
+    cdef wasmtime_func_t func
+    if letter == EXTERNREF:
+        return get_externref(state, root, as_refs)
+    if letter == FUNCREF:
+        func.store_id = 0
+        if raw.funcref != NULL:
+            # SAFETY: compiled code gave it as a funcref of this store.
+            api.func_from_raw(state.context, raw.funcref, &func)
+        return get_func(&func)
+    return get_raw_number(raw, letter)
+
+
+cdef tuple get_slots(StoreState state, const char *letters, int count, const wasmtime_val_raw_t *raws,
+                     const wasmtime_externref_t *roots, bint as_refs):
+    cdef int i
+    return tuple([get_slot(state, letters[i], &raws[i], &roots[i], as_refs) for i in range(count)])
+
+
+cdef void clear_roots(wasmtime_externref_t *roots, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        roots[i].store_id = 0
+
+
+cdef void unroot(wasmtime_externref_t *roots, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        if roots[i].store_id != 0:
+            api.externref_unroot(&roots[i])
+            roots[i].store_id = 0
+
+
+cdef void roots_to_raws(wasmtime_context_t *context, const char *letters, int count, wasmtime_val_raw_t *raws,
+                        const wasmtime_externref_t *roots) noexcept nogil:
+    """Gives compiled code its references: nothing may collect before it has them."""
+    cdef int i
+    for i in range(count):
+        if letters[i] == EXTERNREF:
+            raws[i].i64 = 0
+            if roots[i].store_id != 0:
+                raws[i].externref = api.externref_to_raw(context, &roots[i])
+
+
+cdef void raws_to_roots(wasmtime_context_t *context, const char *letters, int count, const wasmtime_val_raw_t *raws,
+                        wasmtime_externref_t *roots) noexcept nogil:
+    """Roots what compiled code gave: nothing may have collected since."""
+    cdef int i
+    for i in range(count):
+        if letters[i] == EXTERNREF and raws[i].externref != 0:
+            api.externref_from_raw(context, raws[i].externref, &roots[i])
+
+
+# --- wasmtime_val_t -----------------------------------------------------------------
+
+cdef int put_val(StoreState state, char letter, object value, wasmtime_val_t *out) except -1:
+    """Converts; the caller gives up what is in it by drop_val(), unless this raises."""
+    out.kind = value_kinds[letter]
+    if letter == EXTERNREF:
+        put_externref(state, value, &out.of.externref)
+    elif letter == FUNCREF:
+        put_func(state, value, &out.of.funcref, "value", -1)
+    else:
+        put_raw_number(&out.of.number, letter, value, "value", -1)
+    return 0
+
+
+cdef object take_val(StoreState state, char letter, wasmtime_val_t *val, bint as_refs):
+    """The Python value, and gives up what is in `val`."""
+    try:
+        if letter == EXTERNREF:
+            return get_externref(state, &val.of.externref, as_refs)
+        if letter == FUNCREF:
+            return get_func(&val.of.funcref)
+        return get_raw_number(&val.of.number, letter)
+    finally:
+        drop_val(letter, val)
+
+
+cdef void drop_val(char letter, wasmtime_val_t *val) noexcept:
+    if letter == EXTERNREF:
+        unroot(&val.of.externref, 1)
