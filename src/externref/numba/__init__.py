@@ -121,23 +121,23 @@ for name, address in {
     llvmlite.binding.add_symbol(name, address)
 
 
-def call_pointer_function(builder, name, pointer):
-    """Calls the C function `void *name(void *)`."""
-    function_type = ir.FunctionType(cgutils.voidptr_t, [cgutils.voidptr_t])
+def call_c_function(builder, name, pointer, result_type=cgutils.voidptr_t):
+    """Calls the C function `result_type name(void *)`."""
+    function_type = ir.FunctionType(result_type, [cgutils.voidptr_t])
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
     return builder.call(function, [pointer])
 
 
 @unbox(VMExternRefType)
 def unbox_ref(typ, obj, c):
-    meminfo = call_pointer_function(c.builder, "externref_numba_unbox", c.builder.bitcast(obj, cgutils.voidptr_t))
+    meminfo = call_c_function(c.builder, "externref_numba_unbox", c.builder.bitcast(obj, cgutils.voidptr_t))
     return NativeValue(meminfo, is_error=cgutils.is_null(c.builder, meminfo))
 
 
 @box(VMExternRefType)
 def box_ref(typ, meminfo, c):
     raw = c.context.nrt.meminfo_data(c.builder, meminfo)
-    obj = call_pointer_function(c.builder, "externref_numba_box", raw)
+    obj = call_c_function(c.builder, "externref_numba_box", raw)
     c.context.nrt.decref(c.builder, typ, meminfo)
     return c.builder.bitcast(obj, c.pyapi.pyobj)
 
@@ -178,7 +178,7 @@ def load_count(typingctx, ref):
 def clone_raw(typingctx, raw):
     def codegen(context, builder, signature, args):
         pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
-        call_pointer_function(builder, "externref_clone", pointer)
+        call_c_function(builder, "externref_clone", pointer)
         return args[0]
 
     return types.intp(types.intp), codegen
@@ -188,9 +188,7 @@ def clone_raw(typingctx, raw):
 def drop_raw(typingctx, raw):
     def codegen(context, builder, signature, args):
         pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
-        function_type = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "externref_drop")
-        builder.call(function, [pointer])
+        call_c_function(builder, "externref_drop", pointer, ir.VoidType())
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen

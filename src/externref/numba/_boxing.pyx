@@ -12,10 +12,11 @@ makes of a reference, they share that count::
 """
 
 from cpython.buffer cimport PyBUF_RECORDS
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 
 from externref._core cimport VMExternRef, externref_drop, register_raw, to_raw, wrap_clone
+from externref._python cimport Py_INCREF, PyBufferProcs, TypeSlots
 
 from externref._core import MovedError
 
@@ -37,7 +38,7 @@ cdef extern from *:
         void (*release)(void *meminfo) noexcept
 
 cdef extern from "Python.h":
-    # Cython's own declarations take objects, or leave these fields out.
+    # Cython's own declarations take objects.
     ctypedef struct BufferView "Py_buffer":
         void *buf
         PyObject *obj
@@ -50,12 +51,9 @@ cdef extern from "Python.h":
         Py_ssize_t *strides
         Py_ssize_t *suboffsets
         void *internal
-    ctypedef struct PyBufferProcs:
+    ctypedef struct BufferSlots "PyBufferProcs":
         int (*bf_getbuffer)(PyObject *, BufferView *, int) except -1
         void (*bf_releasebuffer)(PyObject *, BufferView *) noexcept
-    ctypedef struct TypeSlots "PyTypeObject":
-        PyBufferProcs *tp_as_buffer
-    void Py_INCREF(PyObject *) noexcept
 
 ctypedef const NRTFunctions *(*NRTGetAPI)() noexcept
 
@@ -129,7 +127,7 @@ cdef int get_fingerprint(PyObject *self, BufferView *view, int flags) except -1:
     return 0
 
 
-cdef PyBufferProcs fingerprint
+cdef BufferSlots fingerprint
 fingerprint.bf_getbuffer = get_fingerprint
 fingerprint.bf_releasebuffer = NULL
 
@@ -139,7 +137,7 @@ def initialize(get_api):
     numba's dispatcher its fingerprint of a VMExternRef."""
     global nrt
     nrt = (<NRTGetAPI><uintptr_t>get_api)()
-    (<TypeSlots *><PyTypeObject *>VMExternRef).tp_as_buffer = &fingerprint
+    (<TypeSlots *>VMExternRef).tp_as_buffer = <PyBufferProcs *>&fingerprint
 
 
 unbox_address = <uintptr_t>&unbox
