@@ -56,7 +56,7 @@ def foreign(compilers, tmp_path_factory):
     library = tmp_path_factory.mktemp("foreign") / "foreign.so"
     run_compiler(compilers[0], "-O2", "-shared", "-fPIC", "-pthread", TESTS / "c/foreign.c", "-o", library)
     lib = ctypes.CDLL(str(library))
-    for name in ("drop_on_thread", "drop_detached", "keep", "strong_count"):
+    for name in ("drop_on_thread", "drop_detached", "keep", "strong_count", "start_hammering"):
         getattr(lib, name).argtypes = [ctypes.c_void_p]
     lib.strong_count.restype = ctypes.c_size_t
     lib.hammer.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]

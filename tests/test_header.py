@@ -37,7 +37,7 @@ def test_abi_is_frozen(compilers, language, options, tmp_path):
 
 
 @pytest.mark.parametrize("name, old, new, advice", [
-    ("externref.h", "uint32_t registered : 1;", "uint32_t registered : 1; void *more;", "raise EXTERNREF_ABI_VERSION"),
+    ("externref.h", "uint32_t state;", "uint32_t state; void *more;", "raise EXTERNREF_ABI_VERSION"),
     ("externref.h", "const char *type_name;", "size_t flags; const char *type_name;", "raise EXTERNREF_ABI_VERSION"),
     ("externref.h", "#define EXTERNREF_ABI_VERSION 1", "#define EXTERNREF_ABI_VERSION 2", "docs/abi.md"),
     ("externref_api.h", "(*take_object)(void *);", "(*take_object)(void *); int (*more)(void);", "at the end"),

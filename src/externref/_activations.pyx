@@ -13,6 +13,12 @@ does that first, marks in the set what the roots name, and sweeps: the set is re
 one of the marked, and only then, with the table consistent, are the others dropped, since
 a drop can run a __del__ that inserts and collects in turn.
 
+An entry is a hold: a handle, which from_raw() cannot take. Those of a table that Python makes lend too,
+for counting code may clone what it is given; those of a wasm2c store do not, until somebody asks for the
+table's address. What compiled code stores in the chunk by itself is a raw owner's count, until the chunk is
+emptied or somebody calls from_raw(), which has the tables adopt such words first. The low bit of a word in
+the chunk tells the two apart.
+
 Roots need not be exact. A word that is no entry of the table marks nothing, so any memory
 may be searched for them; a word that happens to equal an entry keeps it for one more
 collection.
@@ -25,9 +31,12 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from externref._core cimport EXTERNREF_ACQUIRE, VMExternData, VMExternRef, is_lent, is_native, release
+from externref._core cimport (
+    VMExternData, VMExternRef, end_hold, hold, hold_raw, is_native, is_private, lend_block,
+    release, require_lend, set_adopter)
 from externref._numbers cimport address_of
-from externref._python cimport PyObject_GC_UnTrack, make_collected, visitproc
+from externref._python cimport (
+    PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, visitproc)
 
 cdef extern from *:
     """
@@ -56,12 +65,27 @@ cdef int refuse_memory() except -1:
     raise MemoryError("no memory for the activations table")
 
 
-cdef void *raw_of(object ref) except NULL:
-    """The raw pointer of a VMExternRef; MovedError if it is spent."""
+cdef int require_unspent(object ref) except -1:
+    """TypeError; MovedError if it is spent."""
     if not isinstance(ref, VMExternRef):
         raise TypeError(f"expected a VMExternRef, not {type(ref).__name__}")
     ref.strong_count
-    return (<VMExternRef>ref)._data
+    return 0
+
+
+# The tables whose address was read, which compiled code may insert into by itself.
+cdef void *shared_tables = NULL
+
+
+cdef void adopt_in_shared_tables() noexcept:
+    """Runs no code. A word for which there is no room stays as it is."""
+    cdef void *at = shared_tables
+    while at != NULL:
+        try:
+            (<VMExternRefActivationsTable>at).adopt_chunk()
+        except Exception:
+            pass
+        at = (<VMExternRefActivationsTable>at).next_shared
 
 
 @cython.final
@@ -81,17 +105,20 @@ cdef class VMExternRefActivationsTable:
 
     def __cinit__(self):
         self.threshold = CHUNK_SIZE
+        self.lends = True
 
     def __dealloc__(self):
-        PyObject_GC_UnTrack(<PyObject *>self)
         self.drop_all()
         free(self.chunk)
+        if self.shared:
+            self.unshare()
 
     @property
     def address(self):
         """The address of the VMExternRefActivations struct: `next` and `end` are in it at
         externref.abi.ACTIVATIONS_NEXT_OFFSET and ACTIVATIONS_END_OFFSET. An int, valid while
-        the table lives."""
+        the table lives. MemoryError."""
+        self.share()
         return <uintptr_t>&self.alloc
 
     def __len__(self):
@@ -110,12 +137,12 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::try_insert.
         """
-        raw_of(ref)
+        require_unspent(ref)
         if self.chunk == NULL:
             self.make_room(1)
         if self.alloc.next == self.alloc.end:
             return False
-        self.move_in(ref)
+        self.take_handle_of(ref)
         return True
 
     def insert_without_gc(self, ref, /):
@@ -125,9 +152,9 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_without_gc.
         """
-        raw_of(ref)
+        require_unspent(ref)
         self.make_room(1)
-        self.move_in(ref)
+        self.take_handle_of(ref)
 
     def insert_with_gc(self, ref, /, roots=(), ranges=()):
         """Insert a clone of a VMExternRef, which stays valid; collects first if the bump
@@ -138,12 +165,12 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_with_gc.
         """
-        raw_of(ref)
+        require_unspent(ref)
         if self.chunk != NULL and self.alloc.next == self.alloc.end:
             self.gc(roots, ranges)
-        clone = ref.clone()
         self.make_room(1)
-        self.move_in(clone)
+        self.alloc.next[0] = held_word(hold(ref, self.lends))   # of a VMExternRef: nothing runs
+        self.alloc.next += 1
 
     def insert_precise_stack_root(self, root, /):
         """Mark the entry at the raw pointer `root`, an int, so that the next sweep() keeps it.
@@ -190,10 +217,46 @@ cdef class VMExternRefActivationsTable:
             refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
         return self.sweep_unmarked()
 
-    cdef void move_in(self, VMExternRef ref):
-        """Moves the wrapper's count in; the chunk has room."""
-        self.alloc.next[0] = <void *><uintptr_t>ref.into_raw()
+    cdef int take_handle_of(self, VMExternRef ref) except -1:
+        """Moves the wrapper's handle in; the chunk has room."""
+        cdef VMExternData *data = <VMExternData *>ref._data
+        if self.lends:
+            require_lend(data)
+            lend_block(data)
+        ref._data = NULL
+        self.alloc.next[0] = held_word(data)
         self.alloc.next += 1
+        return 0
+
+    cdef int share(self) except -1:
+        """Compiled code gets to know the table: it lends, and may have raw owners' counts in its chunk."""
+        global shared_tables
+        cdef size_t i
+        if self.shared:
+            return 0
+        if not self.lends:
+            self.flush()
+            for i in range(self.over_approximated.capacity):
+                if self.over_approximated.entries[i] != 0:
+                    require_lend(<VMExternData *>refset_raw(self.over_approximated.entries[i]))
+            for i in range(self.over_approximated.capacity):
+                if self.over_approximated.entries[i] != 0:
+                    lend_block(<VMExternData *>refset_raw(self.over_approximated.entries[i]))
+            self.lends = True
+        self.next_shared = shared_tables
+        shared_tables = <void *>self
+        self.shared = True
+        set_adopter(adopt_in_shared_tables)
+        return 0
+
+    cdef void unshare(self) noexcept:
+        global shared_tables
+        cdef void **at = &shared_tables
+        while at[0] != <void *>self:
+            at = &(<VMExternRefActivationsTable>at[0]).next_shared
+        at[0] = self.next_shared
+        if shared_tables == NULL:
+            set_adopter(NULL)
 
     cdef size_t inserted(self) noexcept:
         """How many were inserted since the last sweep."""
@@ -216,15 +279,28 @@ cdef class VMExternRefActivationsTable:
             self.alloc.end = chunk + size
         return 0
 
+    cdef int adopt_chunk(self) except -1:
+        """Makes holds of the raw owners' counts in the chunk. OverflowError leaves the rest as they are."""
+        cdef void **place = self.chunk
+        while place != self.alloc.next:
+            if not is_held(place[0]):
+                hold_raw(place[0], self.lends)
+                place[0] = held_word(place[0])
+            place += 1
+        return 0
+
     cdef int flush(self) except -1:
         """Empties the bump chunk into the set."""
         cdef size_t filled = self.alloc.next - self.chunk
         cdef void **place = self.chunk
+        cdef void *raw
+        self.adopt_chunk()
         if refset_reserve(&self.over_approximated, filled) != 0:
             refuse_memory()
         while place != self.alloc.next:
-            if not refset_add(&self.over_approximated, <uintptr_t>place[0]):
-                release(place[0])    # a second count of an entry: never the last
+            raw = raw_of_word(place[0])
+            if not refset_add(&self.over_approximated, <uintptr_t>raw):
+                end_hold(raw, self.lends)   # a second one of an entry: never the last, so nothing runs
             place += 1
         self.alloc.next = self.chunk
         self.flushed += filled
@@ -236,6 +312,7 @@ cdef class VMExternRefActivationsTable:
         cdef RefSet kept
         cdef size_t marked = 0, i
         cdef Py_ssize_t dropped = 0
+        cdef bint lends = self.lends        # the code that runs below may share the table
         for i in range(old.capacity):
             marked += refset_is_marked(old.entries[i])
         if refset_init(&kept, marked) != 0:
@@ -251,7 +328,7 @@ cdef class VMExternRefActivationsTable:
         # Detached: from here on arbitrary code may run.
         for i in range(old.capacity):
             if old.entries[i] != 0:
-                release(refset_raw(old.entries[i]))
+                end_hold(refset_raw(old.entries[i]), lends)
                 dropped += 1
         refset_free(&old)
         return dropped
@@ -262,17 +339,21 @@ cdef class VMExternRefActivationsTable:
         cdef void **chunk
         cdef void **place
         cdef size_t i
+        cdef bint lends
         while self.chunk != NULL or self.over_approximated.count:
-            old, chunk, place = self.over_approximated, self.chunk, self.alloc.next
+            old, chunk, place, lends = self.over_approximated, self.chunk, self.alloc.next, self.lends
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
             self.flushed = 0
             for i in range(old.capacity):
                 if old.entries[i] != 0:
-                    release(refset_raw(old.entries[i]))
+                    end_hold(refset_raw(old.entries[i]), lends)
             while place != chunk:
                 place -= 1
-                release(place[0])
+                if is_held(place[0]):
+                    end_hold(raw_of_word(place[0]), lends)
+                else:
+                    release(place[0])
             refset_free(&old)
             free(chunk)
         refset_free(&self.over_approximated)
@@ -281,15 +362,16 @@ cdef class VMExternRefActivationsTable:
         cdef void **place = self.chunk
         cdef size_t i
         cdef int result
+        if self.lends:      # a lent block is visited by nobody
+            return 0
         while place != self.alloc.next:
-            result = visit_entry(<VMExternData *>place[0], visit, arg)
+            result = visit_entry(<VMExternData *>raw_of_word(place[0]), visit, arg)
             if result != 0:
                 return result
             place += 1
         for i in range(self.over_approximated.capacity):
             if self.over_approximated.entries[i] != 0:
-                result = visit_entry(
-                    <VMExternData *>refset_raw(self.over_approximated.entries[i]), visit, arg)
+                result = visit_entry(<VMExternData *>refset_raw(self.over_approximated.entries[i]), visit, arg)
                 if result != 0:
                     return result
         return 0
@@ -298,10 +380,8 @@ cdef class VMExternRefActivationsTable:
 # --- Cycles -------------------------------------------------------------------------
 
 cdef inline int visit_entry(VMExternData *data, visitproc visit, void *arg) noexcept:
-    # The block's Python reference is the table's alone only if nobody else owns the block or was
-    # lent it. The payload is right before the footer.
-    if (EXTERNREF_ACQUIRE(&data.ref_count) == 1 and data.handles == 0
-            and not is_lent(data) and not is_native(data)):
+    # As a wrapper does, for its one handle. The payload is right before the footer.
+    if is_private(data) and not is_native(data):
         return visit((<PyObject **>data)[-1], arg)
     return 0
 
@@ -315,4 +395,15 @@ cdef int table_clear(PyObject *self) noexcept:
     return 0
 
 
+cdef destructor end_table     # Cython's
+
+
+cdef void table_dealloc(PyObject *self) noexcept:
+    # It may be the last owner of a reference to another table, and so on.
+    PyObject_GC_UnTrack(self)
+    call_in_trashcan(self, table_dealloc, end_table)
+
+
 make_collected(VMExternRefActivationsTable, table_traverse, table_clear)
+end_table = (<TypeSlots *>VMExternRefActivationsTable).tp_dealloc
+(<TypeSlots *>VMExternRefActivationsTable).tp_dealloc = table_dealloc

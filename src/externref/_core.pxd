@@ -19,9 +19,11 @@ cdef extern from "externref.h" nogil:
         void *value_ptr
         const VMExternVTable *vtable
         uint32_t handles
-        uint32_t borrows
-        uint32_t exposed
-        uint32_t registered
+        uint32_t state
+
+    const uint32_t EXTERNREF_STATE_LENDS
+    const uint32_t EXTERNREF_STATE_EXPOSED
+    const uint32_t EXTERNREF_STATE_REGISTERED
 
     void EXTERNREF_INCREMENT(size_t *count) noexcept
     size_t EXTERNREF_DECREMENT(size_t *count) noexcept
@@ -34,11 +36,11 @@ cdef extern from "externref.h" nogil:
 
 cdef inline bint is_lent(VMExternData *data) noexcept nogil:
     """Whether compiled code may hold the pointer without owning a count."""
-    return data.exposed or data.borrows != 0
+    return (data.state & (EXTERNREF_STATE_LENDS | EXTERNREF_STATE_EXPOSED)) != 0
 
 
 cdef inline bint is_private(VMExternData *data) noexcept nogil:
-    """Whether only wrappers own the block and no pointer to it is lent.
+    """Whether the package's own handles are all the owners, and no pointer to the block is lent.
 
     Then no compiled code may touch the count, and the GIL alone guards it.
     """
@@ -50,8 +52,33 @@ cdef class VMExternRef:
     cdef object __weakref__
 
 
-# For the package's own adapters; others use externref_api.h, which documents the same.
-cdef void *box(object value) except NULL
+ctypedef void (*Adopter)() noexcept
+
+# For the package's own adapters.
+#
+# A *hold* is a count that the package keeps for somebody, a bare handle: from_raw() cannot take it, and no
+# object stands for it that the collector could hand out. One that `lends` is of a pointer that counting code
+# can see meanwhile. NULL is None throughout.
+cdef void *hold(object value, bint lends) except? NULL      # arbitrary code, but only before it holds
+cdef void *hold_registered(object value, bint lends) except? NULL    # and from_raw() knows the address
+cdef int hold_lent(void *raw, bint lends) except -1         # a new count; somebody's keeps the block
+cdef int hold_raw(void *raw, bint lends) except -1          # a raw owner's count becomes the hold's
+cdef void move_out(void *raw) noexcept                      # a hold that lends not becomes a raw owner
+cdef void end_hold(void *raw, bint lends) noexcept          # arbitrary code, after it
+cdef void *new_record(object value, bint lends) except? NULL    # of a hold() that ends without the GIL
+cdef void end_record(void *record) noexcept nogil           # any thread, no GIL; NULL is ignored
+cdef inline void *raw_of_record(const void *record) noexcept nogil:
+    return (<void *const *>record)[0]       # see _core/hold.h
+
+
+cdef object take_held(void *raw, bint as_ref)               # arbitrary code; the hold ends in any case
+cdef object take_raw(void *raw, bint as_ref)                # the same for a raw owner's count
+cdef void lend_block(VMExternData *data) noexcept
+cdef void unlend_block(VMExternData *data) noexcept
+cdef int require_lend(VMExternData *data) except -1         # OverflowError if it cannot lend once more
+cdef void set_adopter(Adopter adopter) noexcept             # of raw owners' counts in tables; it runs no code
+
+# What externref_api.h documents.
 cdef void *to_raw(object value) except? NULL
 cdef int register_raw(void *raw) except -1
 cdef bint is_native(const void *raw) noexcept
@@ -59,7 +86,7 @@ cdef object object_of(const void *raw)
 cdef object take_object(void *raw)
 cdef void release(void *raw) noexcept
 cdef object take_value(void *raw, bint as_ref)
-cdef object lend_value(void *raw, bint as_ref)
+cdef object lend_value(void *raw, bint as_ref)              # arbitrary code, after it has counted
 cdef object wrap(void *raw)
 cdef object wrap_clone(void *raw)
 cdef void *unwrap(object ref) except? NULL

@@ -23,24 +23,50 @@ the functions. What they stand on is in the folder ``_core``::
 
 Ownership
 ---------
-``ref_count`` counts every owner, ``handles`` (in the host word) the live wrappers. Each
-wrapper holds one count and one Python reference on the payload; raw owners together hold
-one Python reference, and only while there is no wrapper::
+``ref_count`` counts every owner, ``handles`` (in the host word) those of the package: live wrappers, and
+*holds*, bare counts that it keeps for somebody. Each handle has one count and one Python reference on
+the payload; raw owners together have one Python reference, and only while there is no handle::
 
     Python references held through the block == max(handles, 1)
     raw owners                               == ref_count - handles
 
-    call                                   ref_count  handles  Python references
-    VMExternRef(x), new(x), new_with(f)    1          1        +1
-    clone(), copy.copy, an open borrow()   +1         +1       +1
-    wrapper dropped, other wrappers live   -1         -1       -1
-    last wrapper dropped, raw owners live  -1         0        kept, now theirs
-    last owner dropped                     0, freed   0        -1
-    into_raw()                             same       -1       -1, or kept if it was the last wrapper
-    from_raw(p)                            same       +1       +1, or taken over if it is the first wrapper
-    clone_from_raw(p)                      +1         +1       as from_raw
-    compiled clone, compiled drop          +1, -1     same     none
-    compiled drop to zero                  0, freed when drained  0  -1 then
+    call                                    ref_count  handles  Python references
+    VMExternRef(x), new(x), new_with(f)     1          1        +1
+    clone(), copy.copy                      +1         +1       +1
+    handle dropped, other handles live      -1         -1       -1
+    last handle dropped, raw owners live    -1         0        kept, now theirs
+    last owner dropped                      0, freed   0        -1
+    into_raw()                              same       -1       -1, or kept if it was the last handle
+    from_raw(p)                             same       +1       +1, or taken over if it is the first handle
+    clone_from_raw(p)                       +1         +1       as from_raw
+    compiled clone, compiled drop           +1, -1     same     none
+    compiled drop to zero                   0, freed when drained  0  -1 then
+    a hold                                  +1         +1       +1
+    an object boxed for a call              1          1        +1
+    moved argument, as the callee gets it   same       -1       as into_raw
+    try_insert, insert_without_gc           same       same     same
+    what compiled code put into a table     same       +1       as from_raw, when the table adopts it
+
+Who owns a count is a handle or a raw owner, and from_raw() takes raw owners' alone. A hold *lends* if its
+pointer can be seen by code that counts, so that nobody takes the block for private meanwhile::
+
+    owner                                                  handle   lends
+    a wrapper                                              yes      as_raw(), ctypes arguments: for good
+    an argument lent (Function's r), an open borrow()      yes      yes
+    an argument to be moved, before the callee has it      yes      no
+    a result, while Python's object for it is made         yes      no
+    an entry of an activations table that Python made      yes      yes
+    an entry of a wasm2c store's table                     yes      no, until its address is read
+    what a wasmtime store was given                        yes      no
+    a reference in numba's nopython code                   yes      yes
+    what was moved out to compiled code, or cloned by it   no
+    what compiled code put into a table, until adopted     no
+
+Safe points
+-----------
+Arbitrary code runs at a drain, at the allocation of a collected object, at the release of a payload, in
+the conversion of arguments, and wherever the GIL changes hands. All of these are at the start of an
+operation, before it looks at a block, or at its very end; what must be looked at before is counted first.
 
 Counting
 --------
@@ -53,14 +79,16 @@ Threads and the GIL
 Everything here needs the GIL, except what compiled code may call: the clone and drop of
 ``externref.h`` and the slow path they reach. A last drop by compiled code only links the
 block into a list (``_core/pending.h``); the drain frees it under the GIL: from a pending call
-on the main thread, at the package's next operation, by ``drain()``, or at exit.
+on the main thread, at the package's next operation, by ``drain()``, or at exit. A thread that drains does
+not drain again, in a finalizer: its loop comes to what was added meanwhile.
 
 Cycles
 ------
-A wrapper visits its payload for the cycle collector only while the block is private:
-a raw owner, or a pointer lent, keeps the payload alive for reasons the collector cannot
-see. With n wrappers and nobody else there are n references to the payload, each visited
-once, so the collector's sum comes out right.
+A wrapper visits its payload for the cycle collector only while the block is private: a raw owner, or a
+pointer lent, keeps the payload alive for reasons the collector cannot see. A wasm2c store's table does the
+same for its entries. With n handles that visit and nobody else there are n references to the payload, each
+visited once, so the collector's sum comes out right; a hold that does not visit keeps it alive. A private
+block stays private while a collection looks at it, since nobody without the GIL has its pointer.
 """
 
 cimport cython
@@ -68,12 +96,13 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen
 
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyObject_GC_Del, PyObject_GC_UnTrack,
-    PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, destructor, has_keywords, make_collected, own_reference,
+    PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan, has_keywords, make_collected, own_reference,
     reraise, richcmpfunc, visitproc)
 
 import atexit
@@ -89,13 +118,8 @@ cdef extern from "externref.h" nogil:
 
 cdef extern from "_core/pending.h":
     size_t pending_count() noexcept
+    ExternrefHold *pending_first_hold() noexcept
     void pending_close() noexcept
-
-cdef extern from *:
-    """
-    #define MAX_BORROWS ((1u << 30) - 1)
-    """
-    const unsigned MAX_BORROWS      # that the footer's field can count
 
 
 class MovedError(ReferenceError):
@@ -114,9 +138,10 @@ Stats = namedtuple("Stats", "live_blocks handles exposed pending_drops", module=
 Stats.__doc__ = """What the package holds right now; four counts.
 
 live_blocks: blocks allocated and not yet freed, pending drops among them.
-handles: VMExternRef objects that own a count.
-exposed: live blocks that are lent (as_raw, an open borrow), whose cycles are not collected.
-pending_drops: blocks dropped by compiled code that await their free.
+handles: counts that the package owns: those of VMExternRef objects, and holds (an argument in flight, an open
+    borrow, an entry of an activations table, what a wasmtime store or nopython code was given).
+exposed: live blocks that are lent (as_raw, an open borrow, ...), whose cycles are not collected.
+pending_drops: blocks that nobody owns any more, dropped by compiled code, which await their free.
 """
 
 
@@ -133,34 +158,30 @@ cdef int require_ref(object value) except -1:
     return 0
 
 
-@cython.no_gc_clear     # close() needs the owner to the end
+@cython.trashcan(True)      # a chain of open ones can be long
+@cython.no_gc_clear         # so that no method meets one without its wrapper, which breaks any cycle
 @cython.final
 cdef class Borrow:
     """The with block of VMExternRef.borrow().
 
-    It owns a count while it is open, so that nothing that happens to the wrapper
-    meanwhile can leave the pointer dangling.
+    It holds the block while it is open, so that nothing that happens to the wrapper meanwhile can leave
+    the pointer dangling.
     """
     cdef VMExternRef ref        # the wrapper to lend from
-    cdef VMExternRef owner      # its clone; None unless open
+    cdef void *held             # a hold that lends; NULL unless open
 
     def __cinit__(self, VMExternRef ref not None, /):
         self.ref = ref
 
     def __enter__(self):
-        global live_exposed
-        cdef VMExternRef owner
         cdef VMExternData *data
-        if self.owner is not None:
+        drain_if_any()
+        # Nothing runs from here on.
+        if self.held != NULL:
             raise RuntimeError("this borrow is open already; each with block takes a borrow() of its own")
-        owner = <VMExternRef>own_reference(clone_ref(self.ref))
-        data = data_of(owner)
-        if data.borrows == MAX_BORROWS:
-            raise OverflowError("this allocation has as many borrows open as can be counted")
+        data = data_of(self.ref)
         ptr = hand_out(data)
-        live_exposed += not is_lent(data)
-        data.borrows += 1
-        self.owner = owner
+        self.held = hold(self.ref, True)
         return ptr
 
     def __exit__(self, *exc_info):
@@ -170,16 +191,9 @@ cdef class Borrow:
         self.close()
 
     cdef void close(self) noexcept:
-        global live_exposed
-        cdef VMExternRef owner = self.owner
-        cdef VMExternData *data
-        if owner is None:
-            return
-        self.owner = None
-        data = <VMExternData *>owner._data
-        if data != NULL:    # else somebody fished the clone out of the collector and spent it
-            data.borrows -= 1
-            live_exposed -= not is_lent(data)
+        cdef void *held = self.held
+        self.held = NULL
+        end_hold(held, True)
 
 
 cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
@@ -505,17 +519,29 @@ drop_address = <uintptr_t>&externref_drop
 def drain():
     """Free what compiled code has dropped and is still pending; how many blocks.
 
-    Runs the finalizers of their payloads on the calling thread. If these drain in turn,
-    what they freed is counted too.
+    Runs the finalizers of their payloads on the calling thread, and goes on until nothing is pending. In a
+    finalizer that a drain runs it does nothing and returns 0: that drain goes on to the rest.
     """
-    cdef Py_ssize_t before = drained
-    run_drain()
-    return drained - before
+    return run_drain()
 
 
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
-    return Stats(live_blocks, live_handles, live_exposed, pending_count())
+    return Stats(live_blocks, live_handles, live_exposed, pending_count() + count_let_go())
+
+
+cdef Py_ssize_t count_let_go() except -1:
+    """How many blocks have no owners left but holds that were let go."""
+    cdef dict holds = {}    # how many were let go, by block
+    cdef ExternrefHold *record
+    cdef int i
+    for i in range(2):
+        # SAFETY: only holders of the GIL take records away.
+        record = pending.holds_batch if i == 0 else pending_first_hold()
+        while record != NULL:
+            holds[<uintptr_t>record.footer] = holds.get(<uintptr_t>record.footer, 0) + 1
+            record = record.next
+    return sum([count == externref_strong_count(<void *><uintptr_t>footer) for footer, count in holds.items()])
 
 
 @atexit.register

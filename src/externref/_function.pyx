@@ -13,7 +13,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from externref._core cimport lend_value, register_raw, release, take_value, to_raw
+from externref._core cimport (
+    end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
 from externref._numbers cimport word_of
 from externref._python cimport (
     PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, reraise, vectorcallfunc)
@@ -25,15 +26,14 @@ cdef extern from "_function/call.h" nogil:
 
 
 cdef int convert(Function self, PyObject *const *args, uintptr_t *words) except -1:
-    """Makes the words of a call; those of references are owned, until the callee has them."""
+    """Makes the words of a call; those of references are holds, until the callee has them. Arbitrary code."""
     cdef int i
     for i in range(self.count):
         if self.letters[i] == c'w':
             words[i] = word_of(<object>args[i])
         else:
-            words[i] = <uintptr_t>to_raw(<object>args[i])
-            # The callee may give the address to Python as an int, by another way.
-            register_raw(<void *>words[i])
+            # Registered: the callee may give the address to Python as an int, by another way.
+            words[i] = <uintptr_t>hold_registered(<object>args[i], self.letters[i] == c'r')
     return 0
 
 # Called so, an error is a return value, -1, with the exception set. A try statement would
@@ -76,6 +76,7 @@ cdef class Function:
     cdef void *function
     cdef int count
     cdef bint any_lent
+    cdef bint any_moved
     cdef readonly bint release_gil
     cdef readonly str params
     cdef readonly str result
@@ -96,6 +97,7 @@ cdef class Function:
             raise ValueError("the address of the function is null")
         self.count = len(params)
         self.any_lent = "r" in params
+        self.any_moved = "m" in params
         self.params = params
         self.result = result
         self.result_letter = ord(result) if result else 0
@@ -124,16 +126,21 @@ cdef class Function:
             raise TypeError(f"{self!r} takes {self.count} arguments, not {nargs}")
         memset(words, 0, sizeof(words))
         if convert_or_fail(self, args, words) != 0:
-            self.give_back(words, c'm')     # the callee did not get them
-            self.give_back(words, c'r')
+            self.end_holds(words, c'm')     # the callee did not get them
+            self.end_holds(words, c'r')
             reraise()
+        # From here to the callee nothing runs: what is moved to it is nobody's hold any more.
+        if self.any_moved:
+            self.move_arguments(words)
         if self.release_gil:
             with nogil:
                 word = self.call(words)
+                if self.result_letter == c'r':      # lent until other code runs, which begins with the GIL
+                    externref_clone(<void *>word)
         else:
             word = self.call(words)
             if PyErr_Occurred() != NULL:
-                self.give_back(words, c'r')
+                self.end_holds(words, c'r')
                 if self.result_letter == c'm':
                     release(<void *>word)
                 reraise()
@@ -141,15 +148,21 @@ cdef class Function:
             return self.convert_result(word, as_refs)
         try:
             return self.convert_result(word, as_refs)
-        finally:    # after the result was cloned: it may be one of these
-            self.give_back(words, c'r')
+        finally:    # after the result was counted: it may be one of these
+            self.end_holds(words, c'r')
 
-    cdef void give_back(self, const uintptr_t *words, char letter) noexcept:
-        """Releases the references of this letter among the words."""
+    cdef void move_arguments(self, const uintptr_t *words) noexcept:
+        cdef int i
+        for i in range(self.count):
+            if self.letters[i] == c'm':
+                move_out(<void *>words[i])
+
+    cdef void end_holds(self, const uintptr_t *words, char letter) noexcept:
+        """Ends the holds of the parameters of this letter. Arbitrary code."""
         cdef int i
         for i in range(self.count):
             if self.letters[i] == letter:
-                release(<void *>words[i])
+                end_hold(<void *>words[i], letter == c'r')
 
     cdef uintptr_t call(self, const uintptr_t *words) noexcept nogil:
         if self.result_letter == 0:
@@ -163,7 +176,10 @@ cdef class Function:
             return None
         if self.result_letter == c'w':
             return word
-        return take_value(raw, as_refs) if self.result_letter == c'm' else lend_value(raw, as_refs)
+        # Both count the reference as ours before anything else runs.
+        if self.result_letter == c'm' or self.release_gil:
+            return take_raw(raw, as_refs)
+        return lend_value(raw, as_refs)
 
 
 cdef object function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):

@@ -54,9 +54,19 @@ cdef extern from *:
     {
         return -1;
     }
+
+    /* Runs `body(op)` as CPython's containers do: nested deeper than a bound, `op` is put
+     * aside and comes back through `dealloc` once the stack has unwound. */
+    static CYTHON_INLINE CYTHON_UNUSED void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
+    {
+        Py_TRASHCAN_BEGIN(op, dealloc)
+        body(op);
+        Py_TRASHCAN_END
+    }
     """
     object own_reference(PyObject *)
     int reraise() except -1
+    void call_in_trashcan(PyObject *, destructor, destructor) noexcept
 
 # What an instance's vectorcall slot holds.
 ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)

@@ -1,7 +1,9 @@
 /* Compiled code as the tests need it: owners of references on threads that Python has
  * never heard of. Includes externref.h alone, as any such code would. */
+#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "externref.h"
 
@@ -193,4 +195,49 @@ void *peek(void)
 void *clone_lent(void *raw)
 {
     return externref_clone(raw);
+}
+
+/* For attacks on what is in flight. */
+static void *the_one;
+
+/* Keeps `raw` in place of what was kept, which it drops; lends it. */
+void *replace(void *raw)
+{
+    void *old = the_one;
+    the_one = raw;
+    externref_drop(old);
+    return raw;
+}
+
+/* Sleeps without touching Python while it is lent `raw`; how many owners there were in the end. */
+size_t hold_for_ms(void *raw, size_t milliseconds)
+{
+    struct timespec time = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000};
+    nanosleep(&time, NULL);
+    return raw != NULL ? externref_strong_count(raw) : 0;
+}
+
+static long hammering;
+
+static void *hammer_until_told(void *raw)
+{
+    while (__atomic_load_n(&hammering, __ATOMIC_ACQUIRE)) {
+        externref_drop(externref_clone(raw));
+    }
+    return NULL;
+}
+
+/* Clones and drops `raw`, which it is lent, on a thread, until stop_hammering(). */
+static pthread_t hammer_id;
+
+int start_hammering(void *raw)
+{
+    __atomic_store_n(&hammering, 1, __ATOMIC_RELEASE);
+    return pthread_create(&hammer_id, NULL, hammer_until_told, raw);
+}
+
+int stop_hammering(void)
+{
+    __atomic_store_n(&hammering, 0, __ATOMIC_RELEASE);
+    return pthread_join(hammer_id, NULL);
 }

@@ -38,10 +38,10 @@ cdef class Slot:
 
     def clone_and_drop(self, size_t times):
         """Without the GIL; the count afterwards."""
-        cdef size_t i
+        cdef size_t _i
         cdef size_t count
         with nogil:
-            for i in range(times):
+            for _i in range(times):
                 externref_drop(externref_clone(self.raw))
             count = externref_strong_count(self.raw)
         return count

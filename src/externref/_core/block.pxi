@@ -16,13 +16,23 @@ cdef extern from "_core/atomics.h" nogil:
 cdef extern from "_core/registry.h":
     void registry_remove(uintptr_t address) noexcept
 
+cdef extern from "_core/hold.h" nogil:
+    ctypedef struct ExternrefHold:
+        VMExternData *footer
+        ExternrefHold *next
+        int lends
+
 cdef extern from "_core/pending.h":
     ctypedef struct PendingState:
+        ExternrefHold *holds_batch
         int (*drain)(void *) noexcept
     PendingState pending
     void pending_push(void *raw) noexcept nogil
     bint pending_any() noexcept
     VMExternData *pending_pop() noexcept
+    ExternrefHold *pending_pop_hold() noexcept
+    void pending_push_hold(void *record) noexcept nogil
+    bint pending_set_draining(bint) noexcept
 
 cdef extern from *:
     """
@@ -48,7 +58,6 @@ cdef extern from *:
 cdef Py_ssize_t live_blocks = 0
 cdef Py_ssize_t live_handles = 0
 cdef Py_ssize_t live_exposed = 0
-cdef Py_ssize_t drained = 0         # blocks, ever
 
 
 # --- Layout -------------------------------------------------------------------------
@@ -120,7 +129,7 @@ cdef int spare_block_count = 0
 
 
 cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
-    """A block that owns `value`, with one count: a wrapper's (1 handle) or a raw owner's (0)."""
+    """A block that owns `value`, with one count: a handle's (1) or a raw owner's (0)."""
     global spare_blocks, spare_block_count, live_blocks, live_handles
     cdef PythonBlock *block = spare_blocks
     if block != NULL:
@@ -152,7 +161,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     global spare_blocks, spare_block_count, live_blocks, live_exposed
     cdef PyObject *payload = payload_of(data)
     live_blocks -= 1
-    if data.registered:
+    if data.state & EXTERNREF_STATE_REGISTERED:
         registry_remove(<uintptr_t>data)
     live_exposed -= is_lent(data)
     if payload == NULL and data.vtable.drop_in_place != NULL:
@@ -188,7 +197,7 @@ cdef inline void add_count(VMExternData *data) noexcept:
 
 
 cdef inline void add_handle(VMExternData *data) noexcept:
-    """Accounts for one more wrapper, whose count is made by the caller."""
+    """Accounts for one more handle, whose count is made by the caller."""
     global live_handles
     cdef PyObject *payload
     data.handles += 1
@@ -200,7 +209,7 @@ cdef inline void add_handle(VMExternData *data) noexcept:
 
 
 cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
-    """Takes away a wrapper's handle and count; frees the block if they were the last.
+    """Takes away a handle and its count; frees the block if they were the last.
 
     The caller, having forgotten `data`, drops the Python reference this returns, if any.
     """
@@ -221,16 +230,189 @@ cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
     return payload if data.handles else NULL    # the raw owners keep the last one
 
 
-# --- What compiled code dropped ------------------------------------------------------
+# --- Holds --------------------------------------------------------------------------
 
-cdef void run_drain() noexcept:
-    """Frees the blocks that compiled code dropped. Runs arbitrary code."""
-    global drained
-    cdef VMExternData *data = pending_pop()
-    while data != NULL:
-        drained += 1
-        Py_XDECREF(free_block(data))
+# Makes holds of the counts that compiled code put into activations tables; NULL if it can have put none.
+cdef Adopter adopt_raw_words = NULL
+
+
+cdef void set_adopter(Adopter adopter) noexcept:
+    global adopt_raw_words
+    adopt_raw_words = adopter
+
+
+cdef void lend_block(VMExternData *data) noexcept:
+    global live_exposed
+    live_exposed += not is_lent(data)
+    data.state += 1         # the lends are its low bits
+
+
+cdef void unlend_block(VMExternData *data) noexcept:
+    global live_exposed
+    data.state -= 1
+    live_exposed -= not is_lent(data)
+
+
+cdef int refuse_lend() except -1:
+    raise OverflowError("this allocation is lent as often as can be counted")
+
+
+cdef int require_lend(VMExternData *data) except -1:
+    if data.state & EXTERNREF_STATE_LENDS == EXTERNREF_STATE_LENDS:
+        refuse_lend()
+    return 0
+
+
+cdef void *hold_box(PyObject *value, bint lends) except NULL:
+    """A hold of a new box."""
+    cdef VMExternData *data
+    drain_if_any()
+    data = new_block(value, 1)
+    if lends:
+        lend_block(data)
+    return data
+
+
+cdef void *hold(object value, bint lends) except? NULL:
+    """A hold of what was passed as a reference: another owner for a VMExternRef, a box for any other
+    object, NULL for None. MovedError, OverflowError, MemoryError."""
+    cdef VMExternData *data
+    if type(value) is not VMExternRef:
+        return NULL if value is None else hold_box(<PyObject *>value, lends)
+    data = data_of(<VMExternRef>value)
+    if not has_room(data):
+        refuse_room()
+    if lends:
+        require_lend(data)
+    add_count(data)
+    add_handle(data)
+    if lends:
+        lend_block(data)
+    return data
+
+
+cdef int hold_lent(void *raw, bint lends) except -1:
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return 0
+    if not has_room(data):
+        refuse_room()
+    if lends:
+        require_lend(data)
+        lend_block(data)
+    add_count(data)
+    add_handle(data)
+    return 0
+
+
+cdef int hold_raw(void *raw, bint lends) except -1:
+    """InvalidRawPointerError if no raw owner is left: somebody took its count by from_raw()."""
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return 0
+    require_raw_owner(data)
+    if lends:
+        require_lend(data)
+        lend_block(data)
+    add_handle(data)
+    return 0
+
+
+cdef void move_out(void *raw) noexcept:
+    global live_handles
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return
+    live_handles -= 1
+    data.handles -= 1
+    if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
+        Py_DECREF(payload_of(data))                 # never the last: the other handles hold it
+
+
+cdef void end_hold(void *raw, bint lends) noexcept:
+    cdef VMExternData *data = <VMExternData *>raw
+    if data == NULL:
+        return
+    if lends:
+        unlend_block(data)
+    Py_XDECREF(drop_handle(data))
+
+
+# Records of holds that ended, for the next, linked by `next` (GIL).
+cdef ExternrefHold *spare_records = NULL
+cdef int spare_record_count = 0
+
+
+cdef void *new_record(object value, bint lends) except? NULL:
+    """A hold() whose keeper needs no GIL to end it, by end_record(). NULL for None."""
+    global spare_records, spare_record_count
+    cdef ExternrefHold *record
+    cdef void *raw = hold(value, lends)
+    if raw == NULL:
+        return NULL
+    record = spare_records
+    if record != NULL:
+        spare_records = record.next
+        spare_record_count -= 1
+    else:
+        record = <ExternrefHold *>malloc(sizeof(ExternrefHold))
+        if record == NULL:
+            end_hold(raw, lends)
+            raise MemoryError("no memory for the record of a hold")
+    record.footer = <VMExternData *>raw
+    record.lends = lends
+    return record
+
+
+cdef void end_record(void *record) noexcept nogil:
+    if record != NULL:
+        pending_push_hold(record)
+
+
+cdef void free_record(ExternrefHold *record) noexcept:
+    global spare_records, spare_record_count
+    if spare_record_count < SPARE_LIMIT:
+        record.next = spare_records
+        spare_records = record
+        spare_record_count += 1
+    else:
+        free(record)
+
+
+# --- What compiled code dropped -----------------------------------------------------
+
+cdef Py_ssize_t run_drain() noexcept:
+    """Frees what compiled code dropped; how many blocks. Runs arbitrary code.
+
+    A thread that drains does not drain again, or the finalizers of what it drains would nest as deep as the
+    list is long: the loop here comes to what they add. Another thread takes from the same list meanwhile.
+    """
+    cdef Py_ssize_t freed = 0
+    cdef Py_ssize_t before
+    cdef VMExternData *data
+    cdef ExternrefHold *record
+    cdef PyObject *payload
+    if pending_set_draining(True):
+        return 0
+    while True:
         data = pending_pop()
+        if data != NULL:
+            freed += 1
+            payload = free_block(data)
+        else:
+            record = pending_pop_hold()
+            if record == NULL:
+                break
+            data = record.footer
+            if record.lends:
+                unlend_block(data)
+            free_record(record)
+            before = live_blocks
+            payload = drop_handle(data)
+            freed += before - live_blocks
+        Py_XDECREF(payload)     # arbitrary code, which may let go of more
+    pending_set_draining(False)
+    return freed
 
 
 cdef inline void drain_if_any() noexcept:

@@ -37,16 +37,9 @@ cdef void *box(object value) except NULL:
 cdef void *to_raw(object value) except? NULL:
     """A raw pointer, the caller's, for what was passed as a reference: NULL for None, a new
     owner for a VMExternRef, a box for any other object. Not registered."""
-    cdef VMExternData *data
-    if value is None:
-        return NULL
-    if type(value) is not VMExternRef:
-        return box(value)
-    data = data_of(<VMExternRef>value)
-    if not has_room(data):
-        refuse_room()
-    add_count(data)
-    return data
+    cdef void *raw = hold(value, False)
+    move_out(raw)
+    return raw
 
 
 cdef int register_raw(void *raw) except -1:
@@ -90,46 +83,94 @@ cdef object take_object(void *raw):
     return value
 
 
+cdef object wrap_held(VMExternData *data):
+    """A wrapper that takes over a hold, which ends if there is no memory for it."""
+    cdef PyObject *self
+    try:
+        self = new_wrapper()
+    except BaseException:
+        Py_XDECREF(drop_handle(data))
+        raise
+    attach(self, data)
+    return own_reference(self)
+
+
+cdef object take_held(void *raw, bint as_ref):
+    """What Python gets for a hold: the object, or a VMExternRef if it is asked for or the payload is
+    native; None for NULL."""
+    cdef VMExternData *data = <VMExternData *>raw
+    cdef PyObject *payload
+    cdef PyObject *reference
+    if data == NULL:
+        return None
+    payload = payload_of(data)
+    if as_ref or payload == NULL:
+        return wrap_held(data)
+    reference = drop_handle(data)
+    # None if raw owners keep it; they cannot let it go before the GIL does.
+    return own_reference(reference) if reference != NULL else <object>payload
+
+
+cdef object take_raw(void *raw, bint as_ref):
+    """As take_held, of a raw owner's count. InvalidRawPointerError if somebody took it by from_raw()."""
+    cdef VMExternData *data = <VMExternData *>raw
+    cdef PyObject *payload
+    cdef size_t count
+    if data == NULL:
+        return None
+    payload = payload_of(data)
+    if as_ref or payload == NULL:
+        require_raw_owner(data)
+        add_handle(data)
+        return wrap_held(data)
+    count = EXTERNREF_ACQUIRE(&data.ref_count)
+    if count <= data.handles:
+        refuse_raw_owner(data)
+    if count == 1:
+        return own_reference(free_block(data))      # the block's reference moves out
+    value = <object>payload
+    if EXTERNREF_DECREMENT(&data.ref_count) == 1:
+        EXTERNREF_ACQUIRE(&data.ref_count)
+        Py_XDECREF(free_block(data))
+    return value
+
+
+cdef object lend_value(void *raw, bint as_ref):
+    """As take_held, of a reference that is only lent until other code runs."""
+    if not as_ref and not is_native(raw):
+        return object_of(raw)       # cannot fail
+    # A hold first: making a wrapper can run code that ends the loan.
+    hold_lent(raw, False)
+    return take_held(raw, as_ref)
+
+
+cdef object take_value(void *raw, bint as_ref):
+    return take_raw(raw, as_ref)
+
+
 cdef object wrap(void *raw):
     """A wrapper that takes over the caller's count, unless this raises; None for NULL."""
+    cdef PyObject *self
     if raw == NULL:
         return None
-    cdef VMExternRef self = spent_wrapper()
-    take_over(self, <VMExternData *>raw)
-    return self
+    hold_raw(raw, False)    # first: what follows can run code
+    drain_if_any()
+    try:
+        self = new_wrapper()
+    except BaseException:
+        move_out(raw)
+        raise
+    attach(self, <VMExternData *>raw)
+    return own_reference(self)
 
 
 cdef object wrap_clone(void *raw):
     """A wrapper with a count of its own; None for NULL."""
     if raw == NULL:
         return None
-    cdef VMExternRef self = spent_wrapper()
-    add_owner(self, <VMExternData *>raw)
-    return self
-
-
-cdef object wrap_or_release(void *raw):
-    try:
-        return wrap(raw)
-    except BaseException:
-        release(raw)
-        raise
-
-
-cdef object take_value(void *raw, bint as_ref):
-    """What Python gets for a count that is the caller's, and is given up whatever happens: the object, or a
-    VMExternRef if it is asked for or the payload is native; None for NULL."""
-    if as_ref or is_native(raw):
-        return wrap_or_release(raw)
-    return take_object(raw)     # cannot fail
-
-
-cdef object lend_value(void *raw, bint as_ref):
-    """As take_value, of a reference that is only lent until other code runs."""
-    if as_ref or is_native(raw):
-        # A count first: making a wrapper can run code that ends the loan.
-        return wrap_or_release(externref_clone(raw))
-    return object_of(raw)       # cannot fail
+    hold_lent(raw, False)
+    drain_if_any()
+    return wrap_held(<VMExternData *>raw)
 
 
 cdef void *unwrap(object ref) except? NULL:
@@ -190,7 +231,7 @@ cdef void discard(VMExternData *data) noexcept:
     """Frees a native block that has no payload to drop; leaves a set exception alone."""
     global live_blocks
     live_blocks -= 1
-    if data.registered:
+    if data.state & EXTERNREF_STATE_REGISTERED:
         registry_remove(<uintptr_t>data)
     externref_aligned_free(data.value_ptr)
 
@@ -204,7 +245,7 @@ cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) no
     if registry_add(<uintptr_t>data) != 0:
         discard(data)
         raise MemoryError("no memory to hand out a raw pointer")
-    data.registered = 1
+    data.state |= EXTERNREF_STATE_REGISTERED
     if init(data.value_ptr, ctx) != 0:
         discard(data)
         if PyErr_Occurred() != NULL:

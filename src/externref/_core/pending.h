@@ -1,4 +1,5 @@
-/* Blocks whose last reference was dropped by compiled code, awaiting their free.
+/* What was let go without the GIL and awaits the drain: blocks whose last reference compiled code
+ * dropped, and holds that their keepers ended.
  *
  * Compiled code drops a last reference on any thread, without the GIL, perhaps inside
  * another runtime's collector. So its slow path only links the block into a list,
@@ -6,7 +7,9 @@
  * the drain, under the GIL.
  *
  *   pending_push    any thread, no GIL: the vtables' drop_slow
- *   pending_any, pending_pop, pending_count
+ *   pending_push_hold
+ *                   any thread, no GIL: for who keeps a hold
+ *   pending_any, pending_pop, pending_pop_hold, pending_count
  *                   the holder of the GIL
  *   pending_close   the holder of the GIL, once, at exit
  */
@@ -16,15 +19,33 @@
 #include <Python.h>
 #include "externref.h"
 #include "atomics.h"
+#include "hold.h"
 
 static struct {
     void *head;           /* atomic: a list of blocks, newest first; any thread pushes */
     VMExternData *batch;  /* taken from head and not yet popped; GIL */
+    void *holds;          /* atomic: a list of holds, likewise */
+    ExternrefHold *holds_batch;
     long requested;       /* atomic: a drain has been asked for and has not begun */
     long asking;          /* atomic: threads that may be inside Py_AddPendingCall */
     long closed;          /* atomic: the interpreter is going, ask it nothing */
     int (*drain)(void *); /* what to run under the GIL; set once, at import */
 } pending;
+
+#if defined(_MSC_VER)
+#  define PENDING_THREAD_LOCAL __declspec(thread)
+#else
+#  define PENDING_THREAD_LOCAL __thread
+#endif
+
+/* Whether this thread drains; whether it did before. */
+static int pending_set_draining(int value)
+{
+    static PENDING_THREAD_LOCAL int draining;
+    int before = draining;
+    draining = value;
+    return before;
+}
 
 static void pending_ask(void)
 {
@@ -53,9 +74,42 @@ static void pending_push(void *raw)
     pending_ask();
 }
 
+static void pending_push_hold(void *record)
+{
+    ExternrefHold *hold = (ExternrefHold *)record;
+    void *head;
+    do {
+        head = atomic_pointer_load(&pending.holds);
+        hold->next = (ExternrefHold *)head;
+    } while (!atomic_pointer_replace(&pending.holds, head, hold));
+    pending_ask();
+}
+
 static inline int pending_any(void)
 {
-    return pending.batch != NULL || atomic_pointer_load(&pending.head) != NULL;
+    return pending.batch != NULL || pending.holds_batch != NULL || atomic_pointer_load(&pending.head) != NULL ||
+           atomic_pointer_load(&pending.holds) != NULL;
+}
+
+/* The newest of the holds that were let go since a batch was taken. */
+static ExternrefHold *pending_first_hold(void)
+{
+    return (ExternrefHold *)atomic_pointer_load(&pending.holds);
+}
+
+/* As pending_pop, of a hold. */
+static ExternrefHold *pending_pop_hold(void)
+{
+    ExternrefHold *hold = pending.holds_batch;
+    if (hold == NULL) {
+        atomic_flag_swap(&pending.requested, 0);
+        hold = (ExternrefHold *)atomic_pointer_swap(&pending.holds, NULL);
+        if (hold == NULL) {
+            return NULL;
+        }
+    }
+    pending.holds_batch = hold->next;
+    return hold;
 }
 
 /* A block to free, or NULL. The rest of a batch is not stranded when the code that a

@@ -12,10 +12,10 @@ cdef extern from "_core/registry.h":
 
 cdef inline int register(VMExternData *data) except -1:
     """Makes the address one that from_raw() and clone_from_raw() accept."""
-    if not data.registered:
+    if not data.state & EXTERNREF_STATE_REGISTERED:
         if registry_add(<uintptr_t>data) != 0:
             raise MemoryError("no memory to hand out a raw pointer")
-        data.registered = 1
+        data.state |= EXTERNREF_STATE_REGISTERED
     return 0
 
 
@@ -33,7 +33,7 @@ cdef int expose(VMExternRef self) except -1:
     cdef VMExternData *data = data_of(self)
     register(data)
     live_exposed += not is_lent(data)
-    data.exposed = 1
+    data.state |= EXTERNREF_STATE_EXPOSED
     return 0
 
 
@@ -62,14 +62,26 @@ cdef VMExternData *registered_block(object ptr) except NULL:
     return <VMExternData *>address
 
 
-cdef int take_over(VMExternRef self, VMExternData *data) except -1:
-    """Makes a raw owner's count that of `self`, a spent wrapper."""
-    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles:
+cdef int refuse_raw_owner(VMExternData *data) except -1:
+    if has_room(data):
         raise InvalidRawPointerError(
             f"{<uintptr_t>data:#x} has no owner to take over: it was taken back already, "
             "dropped, or only lent; clone_from_raw() adds an owner")
-    if not has_room(data):
-        refuse_room()
+    refuse_room()
+
+
+cdef inline int require_raw_owner(VMExternData *data) except -1:
+    """InvalidRawPointerError unless there is one; OverflowError if it cannot become a handle."""
+    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles or not has_room(data):
+        refuse_raw_owner(data)
+    return 0
+
+
+cdef int take_over(VMExternRef self, VMExternData *data) except -1:
+    """Makes a raw owner's count that of `self`, a spent wrapper."""
+    if adopt_raw_words != NULL:
+        adopt_raw_words()       # what compiled code put into a table is the table's
+    require_raw_owner(data)
     add_handle(data)
     attach(<PyObject *>self, data)
     return 0
@@ -97,15 +109,22 @@ cdef VMExternRef spent_wrapper():
     return <VMExternRef>own_reference(new_wrapper())
 
 
+cdef void *hold_registered(object value, bint lends) except? NULL:
+    cdef void *raw = hold(value, lends)
+    cdef VMExternData *data = <VMExternData *>raw
+    if raw != NULL and not data.state & EXTERNREF_STATE_REGISTERED:
+        if registry_add(<uintptr_t>data) != 0:
+            end_hold(raw, lends)
+            raise MemoryError("no memory to hand out a raw pointer")
+        data.state |= EXTERNREF_STATE_REGISTERED
+    return raw
+
+
 cdef object give_raw(VMExternRef self):
-    global live_handles
     cdef VMExternData *data
     drain_if_any()
     data = data_of(self)
     ptr = hand_out(data)
     self._data = NULL
-    live_handles -= 1
-    data.handles -= 1
-    if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
-        Py_DECREF(payload_of(data))                 # never the last: the others hold it
+    move_out(data)
     return ptr

@@ -29,19 +29,8 @@ cdef extern from *:
         Py_SET_REFCNT(op, 1);
     #endif
     }
-
-
-    /* Runs `body(op)` as CPython's containers do: nested deeper than a bound, `op` is put
-     * aside and comes back through `dealloc` once the stack has unwound. */
-    static void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
-    {
-        Py_TRASHCAN_BEGIN(op, dealloc)
-        body(op);
-        Py_TRASHCAN_END
-    }
     """
     void revive(PyObject *) noexcept
-    void call_in_trashcan(PyObject *, destructor, destructor) noexcept
 
 # The dead, for the next reference to be made (GIL). A wrapper that owned its block alone keeps
 # it, the footer being right already for the next value: *pairs* are linked through the
@@ -133,9 +122,13 @@ cdef PyObject *wrapper_vectorcall(PyObject *cls, PyObject *const *args, size_t n
 
 
 cdef void wrapper_dealloc(PyObject *self) noexcept:
-    cdef VMExternData *data = <VMExternData *>data_slot(self)[0]
-    cdef PyObject *payload = NULL if data == NULL else payload_of(data)
+    cdef VMExternData *data
+    cdef PyObject *payload
     PyObject_GC_UnTrack(self)
+    if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
+        PyObject_ClearWeakRefs(self)    # arbitrary code; after it the payload may be ours alone
+    data = <VMExternData *>data_slot(self)[0]
+    payload = NULL if data == NULL else payload_of(data)
     # A payload that dies with us may be a reference that boxes another, a million deep.
     if payload != NULL and Py_REFCNT(payload) == 1:
         call_in_trashcan(self, wrapper_dealloc, wrapper_free)
@@ -144,12 +137,11 @@ cdef void wrapper_dealloc(PyObject *self) noexcept:
 
 
 cdef void wrapper_free(PyObject *self) noexcept:
+    """The end of a wrapper that has no weak references: nothing runs but the release of the payload, last."""
     global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
     global live_blocks, live_handles
     cdef VMExternData *data
     cdef PyObject *payload = NULL
-    if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
-        PyObject_ClearWeakRefs(self)
     data = <VMExternData *>data_slot(self)[0]
     if data != NULL:
         payload = payload_of(data)
@@ -158,9 +150,9 @@ cdef void wrapper_free(PyObject *self) noexcept:
             # As drop_handle and free_block, but the block stays, fit for the next value.
             live_blocks -= 1
             live_handles -= 1
-            if data.registered:
+            if data.state & EXTERNREF_STATE_REGISTERED:
                 registry_remove(<uintptr_t>data)
-                data.registered = 0
+                data.state &= ~EXTERNREF_STATE_REGISTERED
             block_of(data).payload = spare_pairs
             spare_pairs = self
             spare_pair_count += 1
@@ -267,7 +259,8 @@ def free_spares(phase, info):
     """Frees the dead wrappers and blocks kept for reuse, at the end of a full collection:
     when CPython empties its own free lists."""
     global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
-    global spare_blocks, spare_block_count
+    global spare_blocks, spare_block_count, spare_records, spare_record_count
+    cdef ExternrefHold *record
     cdef PyObject *wrapper
     cdef PythonBlock *block
     if phase != "stop" or info["generation"] != 2:
@@ -286,7 +279,11 @@ def free_spares(phase, info):
         block = spare_blocks
         spare_blocks = <PythonBlock *>block.payload
         externref_aligned_free(block)
-    spare_pair_count = spare_wrapper_count = spare_block_count = 0
+    while spare_records != NULL:
+        record = spare_records
+        spare_records = record.next
+        free(record)
+    spare_pair_count = spare_wrapper_count = spare_block_count = spare_record_count = 0
 
 
 gc.callbacks.append(free_spares)

@@ -63,15 +63,20 @@ typedef struct VMExternData {
      * host; a dead block awaiting its free is linked to the next one through it. */
     void *value_ptr;
     const VMExternVTable *vtable;
-    /* The host word: for the holder of the GIL only, never for compiled code.
-     * `handles` is how many Python wrappers own a count. A block is lent while
-     * `exposed` (for good, by as_raw) or `borrows` (open borrow() scopes) says so.
-     * `registered`: the address is in the set of those that were handed out. */
+    /* The host word: for the holder of the GIL only, never for compiled code, and so no
+     * part of the ABI but in its size. `handles` is how many counts the package owns: those
+     * of its wrappers and its holds. */
     uint32_t handles;
-    uint32_t borrows : 30;
-    uint32_t exposed : 1;
-    uint32_t registered : 1;
+    uint32_t state; /* see EXTERNREF_STATE_LENDS and its like */
 } VMExternData;
+
+/* The parts of `state`. The block is lent while LENDS, how many holds there are whose pointer
+ * counting code can see, or EXPOSED, lent for good by as_raw(), is not zero. REGISTERED: the
+ * address is in the set of those that were handed out. The top eight bits are zero: a lock's,
+ * in builds without a GIL. */
+#define EXTERNREF_STATE_LENDS 0x003fffffu
+#define EXTERNREF_STATE_EXPOSED 0x00400000u
+#define EXTERNREF_STATE_REGISTERED 0x00800000u
 
 /* Offsets in bytes, for code generators (in Python: externref.abi). */
 #define EXTERNREF_REF_COUNT_OFFSET offsetof(VMExternData, ref_count)

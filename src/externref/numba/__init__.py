@@ -128,6 +128,12 @@ def call_c_function(builder, name, pointer, result_type=cgutils.voidptr_t):
     return builder.call(function, [pointer])
 
 
+def load_raw(context, builder, meminfo):
+    """The raw pointer of a reference: a meminfo's data is the record of a hold, which begins with it."""
+    record = context.nrt.meminfo_data(builder, meminfo)
+    return builder.load(builder.bitcast(record, cgutils.voidptr_t.as_pointer()))
+
+
 @unbox(VMExternRefType)
 def unbox_ref(typ, obj, c):
     meminfo = call_c_function(c.builder, "externref_numba_unbox", c.builder.bitcast(obj, cgutils.voidptr_t))
@@ -136,7 +142,7 @@ def unbox_ref(typ, obj, c):
 
 @box(VMExternRefType)
 def box_ref(typ, meminfo, c):
-    raw = c.context.nrt.meminfo_data(c.builder, meminfo)
+    raw = load_raw(c.context, c.builder, meminfo)
     obj = call_c_function(c.builder, "externref_numba_box", raw)
     c.context.nrt.decref(c.builder, typ, meminfo)
     return c.builder.bitcast(obj, c.pyapi.pyobj)
@@ -157,7 +163,7 @@ def lower_ref(context, builder, typ, ref):
 @intrinsic
 def raw_of(typingctx, ref):
     def codegen(context, builder, signature, args):
-        raw = context.nrt.meminfo_data(builder, args[0])
+        raw = load_raw(context, builder, args[0])
         return builder.ptrtoint(raw, context.get_value_type(types.intp))
 
     return types.intp(ref), codegen
@@ -166,7 +172,7 @@ def raw_of(typingctx, ref):
 @intrinsic
 def load_count(typingctx, ref):
     def codegen(context, builder, signature, args):
-        raw = context.nrt.meminfo_data(builder, args[0])
+        raw = load_raw(context, builder, args[0])
         pointer_type = context.get_value_type(types.intp).as_pointer()
         address = cgutils.pointer_add(builder, raw, abi.REF_COUNT_OFFSET, pointer_type)
         return builder.load_atomic(address, ordering="acquire", align=types.intp.bitwidth // 8)

@@ -2,20 +2,20 @@
 """The C half of externref.numba: what numba's generated code calls.
 
 In nopython code a reference is a pointer to an NRT *meminfo*, the block that numba counts
-its own values by. The meminfo owns one count of the allocation and drops it natively, as
-any compiled code does: on any thread, without the GIL. However many copies nopython code
-makes of a reference, they share that count::
+its own values by. The meminfo has the record of one hold of the allocation, which it lets go
+natively: on any thread, without the GIL. However many copies nopython code
+makes of a reference, they share that hold::
 
     VMExternRef --unbox: clone--> meminfo --box: clone--> VMExternRef
                                      |
-                      freed: externref_drop(raw)
+                      freed: end_record(record)
 """
 
 from cpython.buffer cimport PyBUF_RECORDS
 from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 
-from externref._core cimport VMExternRef, externref_drop, register_raw, to_raw, wrap_clone
+from externref._core cimport VMExternRef, end_record, new_record, register_raw, wrap_clone
 from externref._python cimport Py_INCREF, PyBufferProcs, TypeSlots
 
 from externref._core import MovedError
@@ -65,15 +65,15 @@ cdef void *unbox(object ref) except NULL:
 
     TypeError, MovedError, OverflowError, MemoryError. Needs the GIL.
     """
-    cdef void *raw
+    cdef void *record
     cdef void *meminfo
     if type(ref) is not VMExternRef:
         raise TypeError(f"expected a VMExternRef, not {type(ref).__name__}")
     register_raw((<VMExternRef>ref)._data)      # nopython code may hand out the address: ref.raw
-    raw = to_raw(ref)
-    meminfo = nrt.manage_memory(raw, externref_drop)
+    record = new_record(ref, True)              # and clone by it
+    meminfo = nrt.manage_memory(record, end_record)
     if meminfo == NULL:
-        externref_drop(raw)
+        end_record(record)
         raise MemoryError("no memory for a reference in nopython code")
     return meminfo
 

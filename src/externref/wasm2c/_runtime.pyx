@@ -34,11 +34,11 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 
 from externref._activations cimport (
-    RefSet, VMExternRefActivations, VMExternRefActivationsTable, refset_mark, refset_mark_words)
-from externref._core cimport externref_clone, lend_value, release, take_value, to_raw
+    RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
+from externref._core cimport end_hold, hold, hold_lent, lend_value, take_held
 from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number, refuse_kind)
 from externref._python cimport (

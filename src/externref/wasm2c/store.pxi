@@ -79,6 +79,7 @@ cdef class Store:
 
     def __cinit__(self):
         self.activations = VMExternRefActivationsTable()
+        self.activations.lends = False      # to no code that counts
         self.roots.next = self.roots.previous = &self.roots
         self.pinned = set()
 
@@ -151,7 +152,7 @@ cdef class Store:
         return self.activations.make_room(count)
 
     cdef inline int adopt(self, const uint64_t *slots, const char *letters, Py_ssize_t count) except -1:
-        """Moves the `count` references in the slots into the table. May run arbitrary code before
+        """Moves the `count` holds in the slots into the table. May run arbitrary code before
         the first is moved; on failure none was."""
         cdef VMExternRefActivations *alloc = &self.activations.alloc
         self.check()
@@ -159,7 +160,7 @@ cdef class Store:
             self.make_room(count)
         while letters[0] != 0:
             if letters[0] == EXTERNREF and get_ref(slots) != NULL:
-                alloc.next[0] = get_ref(slots)
+                alloc.next[0] = held_word(get_ref(slots))
                 alloc.next += 1
             slots += slots_of(letters[0])
             letters += 1

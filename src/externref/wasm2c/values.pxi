@@ -30,13 +30,13 @@ cdef int put_funcref(uint64_t *slots, Store store, object value, object place, P
     return 0
 
 
-cdef void release_refs(const char *letters, const uint64_t *slots) noexcept:
-    """Gives up the counts that the slots of externrefs have."""
-    while letters[0] != 0:
-        if letters[0] == EXTERNREF:
-            release(get_ref(slots))
-        slots += slots_of(letters[0])
-        letters += 1
+cdef void end_holds(const char *letters, const uint64_t *slots, Py_ssize_t count) noexcept:
+    """Ends the holds that the slots of the first `count` values have. Arbitrary code."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        if letters[i] == EXTERNREF:
+            end_hold(get_ref(slots), False)
+        slots += slots_of(letters[i])
 
 
 cdef int put_refs(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values,
@@ -44,7 +44,7 @@ cdef int put_refs(Store store, const char *letters, Py_ssize_t refs, PyObject *c
     cdef Py_ssize_t at = 0, i = 0
     while letters[i] != 0:
         if letters[i] == EXTERNREF:
-            put_ref(slots + at, to_raw(<object>values[i]))
+            put_ref(slots + at, hold(<object>values[i], False))
         at += slots_of(letters[i])
         i += 1
     return store.adopt(slots, letters, refs)
@@ -74,7 +74,7 @@ cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject 
     if refs == 0:
         return store.check()
     if put_refs_or_fail(store, letters, refs, values, slots) != 0:
-        release_refs(letters, slots)
+        end_holds(letters, slots, strlen(letters))
         reraise()
     return 0
 
@@ -119,26 +119,26 @@ cdef inline object get_value(Store store, char letter, const uint64_t *slots, bi
 
 cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as_refs):
     """The values in the slots; references are the table's."""
-    cdef Py_ssize_t at = 0, i = 0
+    cdef Py_ssize_t at = 0, i = 0, held = 0
     cdef list values = []
     cdef void *raw
-    while letters[i] != 0:      # first of all, so that nothing collects them meanwhile
-        if letters[i] == EXTERNREF:
-            externref_clone(get_ref(slots + at))
-        at += slots_of(letters[i])
-        i += 1
-    at = i = 0
     try:
+        while letters[held] != 0:       # first of all, so that nothing collects them meanwhile
+            if letters[held] == EXTERNREF:
+                hold_lent(get_ref(slots + at), False)
+            at += slots_of(letters[held])
+            held += 1
+        at = 0
         while letters[i] != 0:
             if letters[i] == EXTERNREF:
                 raw = get_ref(slots + at)
                 put_ref(slots + at, NULL)
-                values.append(take_value(raw, as_refs))
+                values.append(take_held(raw, as_refs))
             else:
                 values.append(get_plain(store, letters[i], slots + at))
             at += slots_of(letters[i])
             i += 1
     except BaseException:
-        release_refs(letters, slots)
+        end_holds(letters, slots, held)
         raise
     return tuple(values)

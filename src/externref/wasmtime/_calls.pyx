@@ -41,7 +41,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
-from externref._core cimport VMExternRef, externref_drop, lend_value, object_of, to_raw
+from externref._core cimport (
+    VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number)
 from externref._python cimport (

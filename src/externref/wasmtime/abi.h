@@ -68,7 +68,7 @@ typedef struct {
     wasmtime_valunion_t of;
 } wasmtime_val_t;
 
-/* The data of an externref is a raw pointer with the top bit set. No user-space address of
+/* The data of an externref is the address of a hold's record with the top bit set. No user-space address of
  * x86-64 or AArch64 has it, and no index of wasmtime-py's slab, so it tells ours from theirs
  * without a look at what it points to. */
 #define EXTERNREF_WASMTIME_TAG ((uintptr_t)1 << 63)

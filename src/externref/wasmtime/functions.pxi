@@ -157,7 +157,7 @@ cdef wasm_trap_t *host_callback(
         void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *raws, size_t count) noexcept with gil:
     """What compiled code calls: the trampoline of every host function."""
     # SAFETY: env is the box that func() gave to the store, which is alive: it is calling.
-    cdef HostFunc host = <HostFunc>object_of(env)
+    cdef HostFunc host = <HostFunc>object_of(raw_of_record(env))
     cdef StoreState state = host.state
     cdef bint called_by_us = state.depth != 0
     # Also when wasmtime-py made the call: meanwhile other threads must not use the store.
@@ -209,9 +209,9 @@ def func(store, functype, callable, /):
     new_type = wasmtime.FuncType(functype.params, functype.results)
     state.enter()
     try:
-        # SAFETY: the store takes over the box's count and drops it when it is deleted.
+        # SAFETY: the store takes over the hold of the box and ends it when it is deleted.
         api.func_new_unchecked(state.context, <wasm_functype_t *>address_in(new_type.ptr()), host_callback,
-                               to_raw(host), externref_drop, &made)
+                               new_record(host, False), end_record, &made)
     finally:
         state.leave()
     return get_func(&made)

@@ -90,25 +90,25 @@ cdef inline bint is_ours(const void *data) noexcept nogil:
 
 
 cdef inline void *untagged(const void *data) noexcept nogil:
-    # SAFETY: only for data with the tag, which is a raw pointer that the externref owns.
+    # SAFETY: only for data with the tag, which is the record of the hold that the externref has.
     return <void *>(<uintptr_t>data & ~DATA_TAG)
 
 
 cdef void finalize(void *data) noexcept nogil:
     """wasmtime calls it once for each externref, on any thread, inside its collector."""
-    externref_drop(untagged(data))
+    end_record(untagged(data))
 
 
 cdef bint try_put_externref(StoreState state, object value, wasmtime_externref_t *out) except -1:
     """Whether there was room. What `value` was boxed in is the store's either way."""
-    cdef void *raw = to_raw(value)
+    cdef void *record = new_record(value, False)
     cdef bint made
-    if raw == NULL:
+    if record == NULL:
         out.store_id = 0
         return True
     state.locked = True
-    # SAFETY: the store takes over the count of raw, and gives it back to finalize.
-    made = api.externref_new(state.context, <void *>(<uintptr_t>raw | DATA_TAG), finalize, out)
+    # SAFETY: the store takes over the hold, and gives it back to finalize.
+    made = api.externref_new(state.context, <void *>(<uintptr_t>record | DATA_TAG), finalize, out)
     state.locked = False
     if not made:
         out.store_id = 0
@@ -137,7 +137,7 @@ cdef object get_externref(StoreState state, const wasmtime_externref_t *root, bi
         return None
     data = api.externref_data(state.context, root)
     if is_ours(data):
-        return lend_value(untagged(data), as_refs)
+        return lend_value(raw_of_record(untagged(data)), as_refs)
     if data == NULL:
         return None     # as wasmtime-py: a reference that no host made, such as an i31
     try:
@@ -150,7 +150,7 @@ cdef object get_externref(StoreState state, const wasmtime_externref_t *root, bi
 def object_at(data):
     """For wasmtime-py: the object of an externref of ours that is a root now, by its data, an int."""
     # SAFETY: wasmtime-py read the data, which has the tag, from the root.
-    return lend_value(untagged(<void *><uintptr_t>data), False)
+    return lend_value(raw_of_record(untagged(<void *><uintptr_t>data)), False)
 
 
 # --- Functions ----------------------------------------------------------------------
