@@ -15,7 +15,6 @@ import weakref
 from functools import partial
 
 import pytest
-from support import Payload
 
 import externref
 from externref import (
@@ -26,6 +25,7 @@ from externref import (
     abi,
     option_from_raw,
 )
+from support import Payload
 
 CHUNK = 512
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)     # holds the GIL

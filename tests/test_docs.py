@@ -51,18 +51,33 @@ def test_links_lead_somewhere(document):
 def test_architecture_names_files_and_functions_that_exist():
     sources = {path: path.read_text() for folder in (PACKAGE, ROOT / "bench")
                for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pxi", ".h"}}
-    everything = "\n".join(sources.values())
+    everything = "\n".join([*sources.values(), (ROOT / "tests/support.py").read_text()])
     page = (ROOT / "docs/architecture.md").read_text()
     tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
     names = set(re.findall(r"`([^`]+)`", tables.partition("| word |")[0]))
     assert len(names) > 50
     for name in names:
-        if re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name):
-            where = [PACKAGE / name, ROOT / name, ROOT / "tests" / f"{name}.py"]
-            assert any(path.exists() for path in where), name
+        if is_file(name):
+            assert found(name), name
         elif not name.startswith("grep"):
-            last = name.removesuffix("()").rpartition(".")[2]
-            assert re.search(rf"\b{re.escape(last)}\b", everything), name
+            assert re.search(rf"\b{last_part(name)}\b", everything), name
+    # "`a`, `b` in `file`": where it says, not just somewhere.
+    for inside, file in re.findall(r"((?:`[\w.]+`, )*`[\w.]+`) in `([\w/.]+)`", tables):
+        for name in re.findall(r"`([^`]+)`", inside):
+            if not is_file(name):
+                assert re.search(rf"\b{last_part(name)}\b", found(file).read_text()), (name, file)
+
+
+def is_file(name):
+    return re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name)
+
+
+def found(name):
+    return next((path for path in (PACKAGE / name, ROOT / name, ROOT / "tests" / f"{name}.py") if path.exists()), None)
+
+
+def last_part(name):
+    return re.escape(name.removesuffix("()").rpartition(".")[2])
 
 
 def test_every_promise_is_named_by_its_proofs():

@@ -105,7 +105,7 @@ def test_the_next_operation_drains(make_payload, operation):
         VMExternRef.from_raw(raw)
 
 
-# HAZARDS: a finalizer waiting for the GIL while its holder joins the thread.
+# A finalizer waiting for the GIL while its holder joins the thread.
 @pytest.mark.parametrize("dropper", ["main", "python thread", "foreign thread"])
 @pytest.mark.parametrize("gil", ["held by the joiner", "free"])
 def test_drop_never_waits_for_the_gil(foreign, make_payload, dropper, gil):
