@@ -1,8 +1,9 @@
-"""Random operations against a plain-Python model of the counts, native ones included. Promises P1, P2.
+"""Random operations against a plain-Python model of the counts, native ones included. Promises P1, P2, P5.
 
-The model knows, for each allocation, how many wrappers and raw counts own it. After every
-step the package must agree to the last count, and payloads must have been dropped just
-when the model says that nobody owns them.
+The model knows, for each allocation, how many wrappers, entries of activations tables and raw counts own
+it, and so who may take what: from_raw() is refused when no raw count is left. After every step the package
+must agree to the last count, and payloads must have been dropped just when the model says that nobody owns
+them. A payload's finalizer comes back in and tries to take what others own.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 import externref
-from externref import InvalidRawPointerError, MovedError, VMExternRef, abi
+from externref import Function, InvalidRawPointerError, MovedError, VMExternRef, VMExternRefActivationsTable, abi
 
 clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
 drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
@@ -28,6 +29,7 @@ class Payload:
 
     def __del__(self):
         self.box.drops += 1
+        self.box.on_drop()
 
 
 class Box:
@@ -36,13 +38,19 @@ class Box:
     def __init__(self):
         self.wrappers = 0
         self.raws = 0
+        self.tables = 0         # which have an entry of it
         self.drops = 0
         self.exposed = False
         self.address = None
+        self.on_drop = lambda: None
+
+    @property
+    def handles(self):
+        return self.wrappers + self.tables
 
     @property
     def count(self):
-        return self.wrappers + self.raws
+        return self.handles + self.raws
 
 
 class Wrapper:
@@ -56,6 +64,34 @@ class Wrapper:
         self.box.wrappers -= 1
 
 
+class Table:
+    """An activations table, emptied into its set after every insertion, and the boxes that it has."""
+
+    def __init__(self):
+        self.table = VMExternRefActivationsTable()
+        self.address = self.table.address
+        self.boxes = set()
+
+    def inserted(self, box):
+        self.table.insert_precise_stack_root(0)     # a second count of an entry is given up
+        if box not in self.boxes:
+            self.boxes.add(box)
+            box.tables += 1
+
+    def insert_as_compiled_code(self, box):
+        if self.table.bump_capacity_remaining() == 0:
+            return False
+        place = ctypes.c_size_t.from_address(self.address + abi.ACTIVATIONS_NEXT_OFFSET)
+        ctypes.c_size_t.from_address(place.value).value = box.address
+        place.value += ctypes.sizeof(ctypes.c_size_t)
+        return True
+
+    def keep(self, kept):
+        for box in self.boxes - kept:
+            box.tables -= 1
+        self.boxes &= kept
+
+
 class Machine(RuleBasedStateMachine):
     wrappers = Bundle("wrappers")
     spent = Bundle("spent")
@@ -66,6 +102,7 @@ class Machine(RuleBasedStateMachine):
         gc.collect()
         self.boxes = []
         self.base = externref.stats()
+        self.table_models = [Table(), Table()]
 
     @rule(target=wrappers)
     def make(self):
@@ -134,6 +171,73 @@ class Machine(RuleBasedStateMachine):
         box.raws -= 1
         drop(box.address)
 
+    @rule(wrapper=consumes(wrappers), table=st.integers(0, 1))
+    def move_into_a_table(self, wrapper, table):
+        wrapper.spend()
+        self.table_models[table].table.insert_without_gc(wrapper.ref)
+        self.table_models[table].inserted(wrapper.box)
+
+    @rule(wrapper=wrappers, table=st.integers(0, 1))
+    def clone_into_a_table(self, wrapper, table):
+        wrapper.box.address = wrapper.ref.as_raw()
+        wrapper.box.exposed = True
+        self.table_models[table].table.insert_with_gc(wrapper.ref)
+        self.table_models[table].inserted(wrapper.box)
+
+    @rule(box=consumes(raws), table=st.integers(0, 1), steal=st.booleans())
+    def move_into_a_table_as_compiled_code(self, box, table, steal):
+        model = self.table_models[table]
+        if not model.insert_as_compiled_code(box):
+            drop(box.address)
+            box.raws -= 1
+            return
+        box.raws -= 1
+        if steal and not box.raws:
+            with pytest.raises(InvalidRawPointerError):
+                VMExternRef.from_raw(box.address)
+        model.inserted(box)
+
+    @rule(table=st.integers(0, 1), keep=st.booleans())
+    def collect_a_table(self, table, keep):
+        model = self.table_models[table]
+        kept = {box for box in model.boxes if keep and box.address}
+        model.keep(kept)
+        model.table.gc(roots=[box.address for box in kept])
+
+    @rule(wrapper=wrappers, letter=st.sampled_from("mr"))
+    def rob_an_argument_in_flight(self, wrapper, letter):
+        box = wrapper.box
+        box.address, box.exposed = wrapper.ref.as_raw(), True
+
+        class Thief:
+            def __index__(self):
+                if not box.raws:
+                    with pytest.raises(InvalidRawPointerError):
+                        VMExternRef.from_raw(box.address)
+                return 0
+
+        if letter == "m":
+            Function(abi.drop_address, "mw")(wrapper.ref, Thief())
+        else:
+            Function(abi.clone_address, "rw", "m")(wrapper.ref, Thief())
+
+    @rule(target=wrappers, wrapper=wrappers)
+    def through_compiled_code_and_back(self, wrapper):
+        wrapper.box.address = wrapper.ref.as_raw()
+        wrapper.box.exposed = True
+        return Wrapper(Function(abi.clone_address, "r", "m").refs(wrapper.ref), wrapper.box)
+
+    @rule(wrapper=wrappers, other=wrappers)
+    def a_finalizer_that_robs(self, wrapper, other):
+        other.box.address, other.box.exposed = other.ref.as_raw(), True
+
+        def rob(box=other.box):
+            if box.count and not box.raws:
+                with pytest.raises(InvalidRawPointerError):
+                    VMExternRef.from_raw(box.address)
+
+        wrapper.box.on_drop = rob
+
     @rule()
     def drain(self):
         externref.drain()
@@ -161,8 +265,8 @@ class Machine(RuleBasedStateMachine):
         live = [box for box in self.boxes if box.count]
         stats = externref.stats()
         assert stats.live_blocks - self.base.live_blocks == len(live)
-        assert stats.handles - self.base.handles == sum(box.wrappers for box in live)
-        assert stats.exposed - self.base.exposed == sum(box.exposed for box in live)
+        assert stats.handles - self.base.handles == sum(box.handles for box in live)
+        assert stats.exposed - self.base.exposed == sum(box.exposed or box.tables > 0 for box in live)
         assert all(box.drops == (box.count == 0) for box in self.boxes)
 
     @invariant()
@@ -174,9 +278,12 @@ class Machine(RuleBasedStateMachine):
                 assert id(ref.value) == box.payload_id
                 # Not inside the assert, which holds on to what it compared.
                 references = sys.getrefcount(ref.value) - 1     # but getrefcount's argument
-                assert references == box.wrappers + 1           # this wrapper included
+                assert references == box.handles + 1            # this wrapper included
 
     def teardown(self):
+        for model in self.table_models:
+            model.keep(set())
+            model.table.sweep()
         for box in self.boxes:
             for _ in range(box.raws):
                 drop(box.address)
