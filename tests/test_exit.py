@@ -106,4 +106,4 @@ def test_embedding_finalize_and_use_afterwards(compilers, tmp_path):
                  "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
     result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, ""), result
-    assert result.stdout == "count 2, dropped after the end\n"
+    assert result.stdout == "count 2, dropped after the end, refused after that\n"

@@ -11,6 +11,7 @@ Compiled code copies and drops a reference by changing one integer at a fixed of
 
 from pathlib import Path
 
+from externref import _once  # noqa: F401  # first: it refuses a second interpreter
 from externref._activations import VMExternRefActivationsTable
 from externref._core import (
     InvalidRawPointerError,

@@ -14,19 +14,27 @@ static int fail(const char *what)
     return 1;
 }
 
-int main(int argc, char **argv)
+static int add_paths(int argc, char **argv)
 {
-    void *raw;
-    PyObject *path, *result, *scope;
-
-    Py_Initialize();
-    path = PySys_GetObject("path");
+    PyObject *path = PySys_GetObject("path");
     for (int i = 2; i < argc; i++) {
         PyObject *entry = PyUnicode_DecodeFSDefault(argv[i]);
         if (entry == NULL || PyList_Append(path, entry) != 0) {
-            return fail("sys.path");
+            return -1;
         }
         Py_DECREF(entry);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    void *raw;
+    PyObject *result, *scope;
+
+    Py_Initialize();
+    if (add_paths(argc, argv) != 0) {
+        return fail("sys.path");
     }
     scope = PyDict_New();
     result = PyRun_String("from externref import VMExternRef\nraw = VMExternRef(['kept']).into_raw()\n", Py_file_input,
@@ -47,6 +55,21 @@ int main(int argc, char **argv)
     printf("count %zu, ", externref_strong_count(raw));
     externref_drop(raw);
     externref_drop(raw); /* the last: there is nobody left to drain, and nothing may crash */
-    printf("dropped after the end\n");
+    printf("dropped after the end, ");
+
+    Py_Initialize();
+    if (add_paths(argc, argv) != 0) {
+        return fail("sys.path");
+    }
+    if (PyRun_SimpleString("try:\n"
+                           "    import externref\n"
+                           "except ImportError as error:\n"
+                           "    assert 'a second time' in str(error), error\n"
+                           "else:\n"
+                           "    raise SystemError('imported')\n") != 0 ||
+        Py_FinalizeEx() != 0) {
+        return fail("the second interpreter");
+    }
+    printf("refused after that\n");
     return 0;
 }

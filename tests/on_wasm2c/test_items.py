@@ -1,5 +1,7 @@
 """Tables, globals, memories and the mapping of exports."""
 
+import copy
+
 import pytest
 
 from externref import VMExternRef, wasm2c
@@ -158,6 +160,12 @@ def test_exports_are_a_mapping_and_attributes(references):
         _ = exports.fly
     with pytest.raises(KeyError):
         exports["fly"]
+
+
+def test_exports_can_be_copied(references):
+    exports = references()
+    copied = copy.copy(exports)
+    assert dict(copied) == dict(exports) and copied.id is exports.id
 
 
 def test_odd_names_and_one_item_under_two_names(run):

@@ -23,6 +23,8 @@ class Exports(Mapping[str, Any]):
         return len(self._items)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_items":    # of one that is being copied: not there yet
+            raise AttributeError(name)
         try:
             return self._items[name]
         except KeyError:
