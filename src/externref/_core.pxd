@@ -52,6 +52,11 @@ cdef class VMExternRef:
     cdef object __weakref__
 
 
+cdef inline void *raw_of_record(const void *record) noexcept nogil:
+    """The raw pointer that is held: a record begins with it, see _core/hold.h."""
+    return (<void *const *>record)[0]
+
+
 ctypedef void (*Adopter)() noexcept
 
 # For the package's own adapters.
@@ -63,30 +68,23 @@ cdef void *hold(object value, bint lends) except? NULL      # arbitrary code, bu
 cdef void *hold_registered(object value, bint lends) except? NULL    # and from_raw() knows the address
 cdef int hold_lent(void *raw, bint lends) except -1         # a new count; somebody's keeps the block
 cdef int hold_raw(void *raw, bint lends) except -1          # a raw owner's count becomes the hold's
-cdef void move_out(void *raw) noexcept                      # a hold that lends not becomes a raw owner
+cdef void move_out(void *raw) noexcept                      # a hold that does not lend becomes a raw owner
 cdef void end_hold(void *raw, bint lends) noexcept          # arbitrary code, after it
 cdef void *new_record(object value, bint lends) except? NULL    # of a hold() that ends without the GIL
 cdef void end_record(void *record) noexcept nogil           # any thread, no GIL; NULL is ignored
-cdef inline void *raw_of_record(const void *record) noexcept nogil:
-    return (<void *const *>record)[0]       # see _core/hold.h
-
-
 cdef object take_held(void *raw, bint as_ref)               # arbitrary code; the hold ends in any case
 cdef object take_raw(void *raw, bint as_ref)                # the same for a raw owner's count
+cdef object lend_value(void *raw, bint as_ref)              # the same for one that is lent; it is counted first
 cdef void lend_block(VMExternData *data) noexcept
-cdef void unlend_block(VMExternData *data) noexcept
 cdef int require_lend(VMExternData *data) except -1         # OverflowError if it cannot lend once more
 cdef void set_adopter(Adopter adopter) noexcept             # of raw owners' counts in tables; it runs no code
 
 # What externref_api.h documents.
-cdef void *to_raw(object value) except? NULL
 cdef int register_raw(void *raw) except -1
 cdef bint is_native(const void *raw) noexcept
 cdef object object_of(const void *raw)
 cdef object take_object(void *raw)
 cdef void release(void *raw) noexcept
-cdef object take_value(void *raw, bint as_ref)
-cdef object lend_value(void *raw, bint as_ref)              # arbitrary code, after it has counted
 cdef object wrap(void *raw)
 cdef object wrap_clone(void *raw)
 cdef void *unwrap(object ref) except? NULL

@@ -34,14 +34,6 @@ cdef void *box(object value) except NULL:
     return new_block(<PyObject *>value, 0)
 
 
-cdef void *to_raw(object value) except? NULL:
-    """A raw pointer, the caller's, for what was passed as a reference: NULL for None, a new
-    owner for a VMExternRef, a box for any other object. Not registered."""
-    cdef void *raw = hold(value, False)
-    move_out(raw)
-    return raw
-
-
 cdef int register_raw(void *raw) except -1:
     """Lets from_raw() accept the address, which compiled code may hand to Python as an int."""
     return register(<VMExternData *>raw) if raw != NULL else 0
@@ -142,10 +134,6 @@ cdef object lend_value(void *raw, bint as_ref):
     # A hold first: making a wrapper can run code that ends the loan.
     hold_lent(raw, False)
     return take_held(raw, as_ref)
-
-
-cdef object take_value(void *raw, bint as_ref):
-    return take_raw(raw, as_ref)
 
 
 cdef object wrap(void *raw):
