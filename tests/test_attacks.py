@@ -183,6 +183,40 @@ class TestResults:
         del wrappers
 
 
+    def test_a_moved_out_one_of_a_callee_that_raises_is_given_up_before_anybody_can_take_it(self, foreign):
+        # Ending the holds of its arguments runs a thief.
+        outcomes, ref = [], VMExternRef([1])
+        raw = ref.as_raw()
+        thief = VMExternRef(finalizer(lambda: steal(raw, outcomes)))
+
+        class Dropping:
+            def __index__(self):
+                thief.drop()        # the hold is its last owner
+                return 0
+
+        with pytest.raises(MemoryError):
+            Function(address_of(foreign, "give_and_raise"), "rrw", "m")(ref, thief, Dropping())
+        assert outcomes == ["refused"] * 2
+        assert ref.strong_count == 1 and externref.stats().handles == 1
+
+
+def test_the_name_of_a_payloads_type_runs_no_code():
+    kept = []
+
+    class Meta(type):
+        @property
+        def __name__(cls):
+            kept.pop().drop()
+            return "evil"
+
+    class Evil(metaclass=Meta):
+        pass
+
+    ref = VMExternRef(Evil())
+    kept.append(ref)
+    assert "to 'Evil', strong_count 1" in repr(ref) and kept == [ref]
+
+
 # --- Tables
 
 class TestTables:
@@ -218,6 +252,25 @@ class TestTables:
         for i in (2, 0, 2, 1, 0):
             del tables[i]
             VMExternRef.from_raw(VMExternRef(1).into_raw())
+
+    def test_what_cannot_be_adopted_cannot_be_taken(self):
+        # No more lends can be counted, so the table's word stays a raw owner's count.
+        table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
+        table.insert_without_gc(VMExternRef(0))
+        raw = ref.as_raw()
+        place = ctypes.c_size_t.from_address(table.address + abi.ACTIVATIONS_NEXT_OFFSET)
+        state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
+        before = state.value
+        state.value |= 2**22 - 1
+        ctypes.c_size_t.from_address(place.value).value = ref.clone().into_raw()
+        place.value += ctypes.sizeof(ctypes.c_size_t)
+        with pytest.raises(OverflowError, match="no room to say so"):
+            VMExternRef.from_raw(raw)
+        taken = ref.clone().into_raw()      # another count is nobody's but compiled code's
+        assert VMExternRef.from_raw(taken) == ref
+        state.value = before
+        assert table.gc(roots=[raw]) == 1 and ref.strong_count == 2
+        del table
 
     def test_a_place_is_not_used_up_by_a_finalizer_after_it_was_found(self):
         table = VMExternRefActivationsTable()

@@ -14,8 +14,8 @@ one of the marked, and only then, with the table consistent, are the others drop
 a drop can run a __del__ that inserts and collects in turn.
 
 An entry is a hold: a handle, which from_raw() cannot take. Those of a table that Python makes lend too,
-for counting code may clone what it is given; those of a wasm2c store do not, until somebody asks for the
-table's address. What compiled code stores in the chunk by itself is a raw owner's count, until the chunk is
+for counting code may clone what it is given; those of a wasm2c store, whose table is the store's own affair,
+do not. What compiled code stores in the chunk by itself is a raw owner's count, until the chunk is
 emptied or somebody calls from_raw(), which has the tables adopt such words first. The low bit of a word in
 the chunk tells the two apart.
 
@@ -32,7 +32,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from externref._core cimport (
-    VMExternData, VMExternRef, end_hold, hold, hold_raw, is_native, is_private, lend_block,
+    VMExternData, VMExternRef, end_hold, hold, hold_raw, hold_raw_if_room, is_native, is_private, lend_block,
     release, require_lend, set_adopter)
 from externref._numbers cimport address_of
 from externref._python cimport (
@@ -77,15 +77,30 @@ cdef int require_unspent(object ref) except -1:
 cdef void *shared_tables = NULL
 
 
-cdef void adopt_in_shared_tables() noexcept:
-    """Runs no code. A word for which there is no room stays as it is."""
+cdef size_t adopt_in_shared_tables(const VMExternData *data) noexcept:
+    """How many counts of the block stay raw owners' in tables, for want of room. Nothing runs, also no exception
+    is made."""
     cdef void *at = shared_tables
+    cdef void **place
+    cdef size_t left = 0
     while at != NULL:
-        try:
-            (<VMExternRefActivationsTable>at).adopt_chunk()
-        except Exception:
-            pass
+        place = (<VMExternRefActivationsTable>at).chunk
+        while place != (<VMExternRefActivationsTable>at).alloc.next:
+            if not is_held(place[0]):
+                if hold_raw_if_room(place[0], True):
+                    place[0] = held_word(place[0])
+                elif place[0] == <void *>data:
+                    left += 1
+            place += 1
         at = (<VMExternRefActivationsTable>at).next_shared
+    return left
+
+
+cdef int require_public(VMExternRefActivationsTable table) except -1:
+    """RuntimeError for a store's table, whose roots the store alone knows."""
+    if not table.lends:
+        raise RuntimeError("this table is a store's own: Store.gc() collects, and only the store inserts")
+    return 0
 
 
 @cython.final
@@ -93,7 +108,8 @@ cdef class VMExternRefActivationsTable:
     """Owns the references that compiled code borrows.
 
     For the author of a JIT or another runtime, who knows where its references can be; an
-    externref.wasm2c.Store has a table of its own. Insert a reference before compiled code
+    externref.wasm2c.Store has a table of its own, which only counts for others: its operations raise
+    RuntimeError. Insert a reference before compiled code
     gets its raw pointer; collect now and then, naming the roots. What is inserted stays alive
     until a collection finds no root for it, or the table goes.
 
@@ -117,7 +133,7 @@ cdef class VMExternRefActivationsTable:
     def address(self):
         """The address of the VMExternRefActivations struct: `next` and `end` are in it at
         externref.abi.ACTIVATIONS_NEXT_OFFSET and ACTIVATIONS_END_OFFSET. An int, valid while
-        the table lives. MemoryError."""
+        the table lives. RuntimeError for a store's table."""
         self.share()
         return <uintptr_t>&self.alloc
 
@@ -137,6 +153,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::try_insert.
         """
+        require_public(self)
         require_unspent(ref)
         if self.chunk == NULL:
             self.make_room(1)
@@ -152,6 +169,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_without_gc.
         """
+        require_public(self)
         require_unspent(ref)
         self.make_room(1)
         self.take_handle_of(ref)
@@ -165,6 +183,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_with_gc.
         """
+        require_public(self)
         require_unspent(ref)
         if self.chunk != NULL and self.alloc.next == self.alloc.end:
             self.gc(roots, ranges)
@@ -180,6 +199,7 @@ cdef class VMExternRefActivationsTable:
         Source: VMExternRefActivationsTable::insert_precise_stack_root.
         """
         cdef uintptr_t raw = address_of(root)
+        require_public(self)
         self.flush()
         return refset_mark(&self.over_approximated, raw) != 0
 
@@ -188,6 +208,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::sweep.
         """
+        require_public(self)
         self.flush()
         return self.sweep_unmarked()
 
@@ -204,14 +225,20 @@ cdef class VMExternRefActivationsTable:
         Source: gc of externref.rs.
         """
         cdef uintptr_t start
-        roots = [address_of(root) for root in roots]    # arbitrary code, before anything is marked
-        ranges = [(address_of(address), address_of(size)) for address, size in ranges]
-        for address, size in ranges:
-            address_of(address + size)
-        self.flush()
+        cdef list words = []
+        cdef list spans = []
+        require_public(self)
+        # Arbitrary code, before anything is marked.
         for root in roots:
-            refset_mark(&self.over_approximated, <uintptr_t>root)
+            words.append(address_of(root))
         for address, size in ranges:
+            address, size = address_of(address), address_of(size)
+            address_of(address + size)
+            spans.append((address, size))
+        self.flush()
+        for root in words:
+            refset_mark(&self.over_approximated, <uintptr_t>root)
+        for address, size in spans:
             start = address
             # SAFETY: readable, as the caller promised.
             refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
@@ -229,24 +256,14 @@ cdef class VMExternRefActivationsTable:
         return 0
 
     cdef int share(self) except -1:
-        """Compiled code gets to know the table: it lends, and may have raw owners' counts in its chunk."""
+        """Compiled code gets to know the table, and may have raw owners' counts in its chunk."""
         global shared_tables
-        cdef size_t i
-        if self.shared:
-            return 0
-        if not self.lends:
-            self.flush()
-            for i in range(self.over_approximated.capacity):
-                if self.over_approximated.entries[i] != 0:
-                    require_lend(<VMExternData *>refset_raw(self.over_approximated.entries[i]))
-            for i in range(self.over_approximated.capacity):
-                if self.over_approximated.entries[i] != 0:
-                    lend_block(<VMExternData *>refset_raw(self.over_approximated.entries[i]))
-            self.lends = True
-        self.next_shared = shared_tables
-        shared_tables = <void *>self
-        self.shared = True
-        set_adopter(adopt_in_shared_tables)
+        require_public(self)
+        if not self.shared:
+            self.next_shared = shared_tables
+            shared_tables = <void *>self
+            self.shared = True
+            set_adopter(adopt_in_shared_tables)
         return 0
 
     cdef void unshare(self) noexcept:
@@ -312,7 +329,6 @@ cdef class VMExternRefActivationsTable:
         cdef RefSet kept
         cdef size_t marked = 0, i
         cdef Py_ssize_t dropped = 0
-        cdef bint lends = self.lends        # the code that runs below may share the table
         for i in range(old.capacity):
             marked += refset_is_marked(old.entries[i])
         if refset_init(&kept, marked) != 0:
@@ -328,7 +344,7 @@ cdef class VMExternRefActivationsTable:
         # Detached: from here on arbitrary code may run.
         for i in range(old.capacity):
             if old.entries[i] != 0:
-                end_hold(refset_raw(old.entries[i]), lends)
+                end_hold(refset_raw(old.entries[i]), self.lends)
                 dropped += 1
         refset_free(&old)
         return dropped
@@ -339,19 +355,18 @@ cdef class VMExternRefActivationsTable:
         cdef void **chunk
         cdef void **place
         cdef size_t i
-        cdef bint lends
         while self.chunk != NULL or self.over_approximated.count:
-            old, chunk, place, lends = self.over_approximated, self.chunk, self.alloc.next, self.lends
+            old, chunk, place = self.over_approximated, self.chunk, self.alloc.next
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
             self.flushed = 0
             for i in range(old.capacity):
                 if old.entries[i] != 0:
-                    end_hold(refset_raw(old.entries[i]), lends)
+                    end_hold(refset_raw(old.entries[i]), self.lends)
             while place != chunk:
                 place -= 1
                 if is_held(place[0]):
-                    end_hold(raw_of_word(place[0]), lends)
+                    end_hold(raw_of_word(place[0]), self.lends)
                 else:
                     release(place[0])
             refset_free(&old)

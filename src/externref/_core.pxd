@@ -57,7 +57,7 @@ cdef inline void *raw_of_record(const void *record) noexcept nogil:
     return (<void *const *>record)[0]
 
 
-ctypedef void (*Adopter)() noexcept
+ctypedef size_t (*Adopter)(const VMExternData *) noexcept
 
 # For the package's own adapters.
 #
@@ -77,7 +77,8 @@ cdef object take_raw(void *raw, bint as_ref)                # the same for a raw
 cdef object lend_value(void *raw, bint as_ref)              # the same for one that is lent; it is counted first
 cdef void lend_block(VMExternData *data) noexcept
 cdef int require_lend(VMExternData *data) except -1         # OverflowError if it cannot lend once more
-cdef void set_adopter(Adopter adopter) noexcept             # of raw owners' counts in tables; it runs no code
+cdef bint hold_raw_if_room(void *raw, bint lends) noexcept  # hold_raw, or nothing
+cdef void set_adopter(Adopter adopter) noexcept             # of raw counts in tables; how many it left
 
 # What externref_api.h documents.
 cdef int register_raw(void *raw) except -1

@@ -56,10 +56,11 @@ pointer can be seen by code that counts, so that nobody takes the block for priv
     an argument to be moved, before the callee has it      yes      no
     a result, while Python's object for it is made         yes      no
     an entry of an activations table that Python made      yes      yes
-    an entry of a wasm2c store's table                     yes      no, until its address is read
+    an entry of a wasm2c store's table                     yes      no
     what a wasmtime store was given                        yes      no
     a reference in numba's nopython code                   yes      yes
     what was moved out to compiled code, or cloned by it   no
+    a result of a call without the GIL, until it is back   no
     what compiled code put into a table, until adopted     no
 
 Safe points
@@ -532,16 +533,21 @@ def stats():
 
 cdef Py_ssize_t count_let_go() except -1:
     """How many blocks have no owners left but holds that were let go."""
-    cdef dict holds = {}    # how many were let go, by block
+    cdef dict seen = {}     # how many were let go, by block
     cdef ExternrefHold *record
+    cdef size_t count
+    cdef Py_ssize_t blocks = 0
     cdef int i
+    # Ints in a dict: nothing that is made from here on is collected, and so nothing runs.
     for i in range(2):
         # SAFETY: only holders of the GIL take records away.
         record = pending.holds_batch if i == 0 else pending_first_hold()
         while record != NULL:
-            holds[<uintptr_t>record.footer] = holds.get(<uintptr_t>record.footer, 0) + 1
+            count = <size_t>seen.get(<uintptr_t>record.footer, 0) + 1
+            seen[<uintptr_t>record.footer] = count
+            blocks += count == externref_strong_count(record.footer)
             record = record.next
-    return sum([count == externref_strong_count(<void *><uintptr_t>footer) for footer, count in holds.items()])
+    return blocks
 
 
 @atexit.register

@@ -140,9 +140,9 @@ cdef class Function:
         else:
             word = self.call(words)
             if PyErr_Occurred() != NULL:
-                self.end_holds(words, c'r')
                 if self.result_letter == c'm':
-                    release(<void *>word)
+                    release(<void *>word)       # before other code can take its count
+                self.end_holds(words, c'r')
                 reraise()
         if not self.any_lent:
             return self.convert_result(word, as_refs)

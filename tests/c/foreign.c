@@ -1,6 +1,7 @@
 /* Compiled code as the tests need it: owners of references on threads that Python has
  * never heard of. Includes externref.h alone, as any such code would. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -240,4 +241,15 @@ int stop_hammering(void)
 {
     __atomic_store_n(&hammering, 0, __ATOMIC_RELEASE);
     return pthread_join(hammer_id, NULL);
+}
+
+/* Gives a count of `raw`, which it was lent, and sets an exception: for who holds the GIL. */
+void *give_and_raise(void *raw, void *other, size_t word)
+{
+    void *(*set_memory_error)(void);
+    *(void **)&set_memory_error = dlsym(RTLD_DEFAULT, "PyErr_NoMemory");
+    (void)other;
+    (void)word;
+    set_memory_error();
+    return externref_clone(raw);
 }

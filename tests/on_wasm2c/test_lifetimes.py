@@ -331,3 +331,32 @@ def test_an_instance_without_memory_for_its_table_is_safe(compile, store):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     store.gc()
+
+
+def test_the_table_of_a_store_is_the_stores_own(references, store):
+    # Its roots are known to the store alone: from Python nothing can be dropped that compiled code uses.
+    exports = references()
+    exports.t[0] = thing = [1]
+    table, ref = store.activations, VMExternRef(1)
+    for use in (table.gc, table.sweep, lambda: table.insert_precise_stack_root(0), lambda: table.address,
+                lambda: table.try_insert(ref), lambda: table.insert_with_gc(ref), lambda: table.insert_without_gc(ref)):
+        with pytest.raises(RuntimeError, match="a store's own"):
+            use()
+    assert exports.t[0] is thing and not ref.moved and len(table) == 1
+
+
+def test_a_collection_while_several_results_are_made(references, store):
+    exports = references()
+    gc.callbacks.append(collect := lambda phase, info: store.gc())
+    threshold = gc.get_threshold()
+    try:
+        for _ in range(50):
+            lists = [[] for _ in range(200)]    # so that a list is allocated, not reused
+            gc.set_threshold(1)
+            first, second = [1], [2]
+            assert exports.swap(first, second) == (second, first)
+            gc.set_threshold(*threshold)
+            del lists
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collect)

@@ -1,6 +1,7 @@
 """Host functions: Python callables that Wasm code imports and calls."""
 
 import gc
+import sys
 import traceback
 
 import pytest
@@ -179,3 +180,21 @@ def test_other_arguments_are_refused(store, func_type):
     module = wasmtime.Module(store.engine, '(module (import "" "" (func (param v128))))')
     with pytest.raises(TypeError, match="parameter 1"):
         ew.func(store, module.imports[0].type, print)
+
+
+def test_a_host_functions_arguments_are_not_lost_for_want_of_memory(relay, make_payload):
+    testcapi = pytest.importorskip("_testcapi", reason="no _testcapi to make allocations fail")
+    call = relay("externref externref", "", lambda first, second: None)
+    dropped = []
+    payloads = [make_payload(dropped) for _ in range(2)]
+    counts = [sys.getrefcount(payload) for payload in payloads]
+    for after in range(40):
+        testcapi.set_nomemory(after, after + 1)
+        try:
+            call(*payloads)
+        except MemoryError:
+            pass
+        finally:
+            testcapi.remove_mem_hooks()
+    assert dropped == []
+    assert [sys.getrefcount(payload) for payload in payloads] >= counts     # not one too few

@@ -3,6 +3,10 @@
 #
 # A part of _core.pyx.
 
+cdef extern from "Python.h":
+    PyTypeObject *Py_TYPE(PyObject *) noexcept
+    str PyType_GetName(PyTypeObject *)
+
 cdef extern from "externref.h" nogil:
     size_t externref_footer_offset(size_t size) noexcept
 
@@ -113,7 +117,7 @@ cdef str vtable_name(const VMExternVTable *vtable):
 cdef str type_name_of(VMExternData *data):
     cdef PyObject *payload = payload_of(data)
     if payload != NULL:
-        return type(<object>payload).__name__
+        return PyType_GetName(Py_TYPE(payload))     # a metaclass may answer __name__ with code
     return vtable_name(data.vtable)
 
 
@@ -316,6 +320,18 @@ cdef int hold_raw(void *raw, bint lends) except -1:
         lend_block(data)
     add_handle(data)
     return 0
+
+
+cdef bint hold_raw_if_room(void *raw, bint lends) noexcept:
+    cdef VMExternData *data = <VMExternData *>raw
+    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles or not has_room(data):
+        return False
+    if lends:
+        if data.state & EXTERNREF_STATE_LENDS == EXTERNREF_STATE_LENDS:
+            return False
+        lend_block(data)
+    add_handle(data)
+    return True
 
 
 cdef void move_out(void *raw) noexcept:

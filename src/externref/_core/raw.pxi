@@ -79,9 +79,13 @@ cdef inline int require_raw_owner(VMExternData *data) except -1:
 
 cdef int take_over(VMExternRef self, VMExternData *data) except -1:
     """Makes a raw owner's count that of `self`, a spent wrapper."""
+    cdef size_t left = 0
     if adopt_raw_words != NULL:
-        adopt_raw_words()       # what compiled code put into a table is the table's
+        left = adopt_raw_words(data)    # what compiled code put into a table is the table's
     require_raw_owner(data)
+    if EXTERNREF_ACQUIRE(&data.ref_count) - data.handles <= left:
+        raise OverflowError("what raw owners have of this allocation is in activations tables, "
+                            "which have no room to say so")
     add_handle(data)
     attach(<PyObject *>self, data)
     return 0

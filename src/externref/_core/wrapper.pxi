@@ -8,7 +8,6 @@ cdef extern from "Python.h":
     PyObject *Py_True
     PyObject *Py_False
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
-    PyTypeObject *Py_TYPE(PyObject *) noexcept
     bint PyType_IS_GC(PyTypeObject *) noexcept
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept
     Py_ssize_t PyDict_GET_SIZE(PyObject *) noexcept

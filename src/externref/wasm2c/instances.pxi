@@ -61,20 +61,23 @@ cdef class Instance:
     cdef object __weakref__
 
     def __cinit__(self, Store store not None, Code code not None, binary, imports):
-        cdef list found
+        cdef list found = []
+        cdef list linked = []
         cdef dict exports = {}
         cdef uint64_t unused = 0
         self.store = store
         self.code = code
         store.check()
-        found = [find_import(imports, item) for item in binary.imports]
+        for item in binary.imports:
+            found.append(find_import(imports, item))
         self.memory = calloc(1, code.module.instance_size)
         self.values = <uint64_t *>calloc(len(found) + 1, FUNCREF_SLOTS * sizeof(uint64_t))
         if self.memory == NULL or self.values == NULL:
             raise MemoryError("no memory for the instance")
         self.enter_roots(binary)
-        self.imports = tuple([
-            self.link(k, binary.imports[k], found[k], binary) for k in range(len(found))])
+        for k in range(len(found)):
+            linked.append(self.link(k, binary.imports[k], found[k], binary))
+        self.imports = tuple(linked)
         self.exports = Exports(exports)
         if carries_funcrefs(binary):
             store.pinned.add(self)

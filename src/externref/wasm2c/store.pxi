@@ -68,7 +68,8 @@ cdef class Store:
     on another raises RuntimeError.
     """
     cdef readonly VMExternRefActivationsTable activations
-    """The table that owns the references passed in, a VMExternRefActivationsTable."""
+    """The table that owns the references passed in, a VMExternRefActivationsTable: to be looked at, len() and
+    `collections`. Its other operations raise RuntimeError, since the store alone knows the roots."""
     cdef Roots roots            # the ring of live instances; this one stands for none
     cdef Py_ssize_t depth       # calls into compiled code that have not returned
     cdef unsigned long thread   # whose they are

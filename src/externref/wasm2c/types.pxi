@@ -62,11 +62,18 @@ cdef Py_ssize_t count_slots(bytes letters):
     return count
 
 
+cdef bytes letters_of(object names):
+    cdef bytearray letters = bytearray()
+    for name in names:
+        letters.append(LETTERS[name])
+    return bytes(letters)
+
+
 cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_type):
     cdef Signature self = Signature.__new__(Signature)
     self.type = type_
-    self.param_letters = bytes([LETTERS[value] for value in type_.params])
-    self.result_letters = bytes([LETTERS[value] for value in type_.results])
+    self.param_letters = letters_of(type_.params)
+    self.result_letters = letters_of(type_.results)
     self.params = self.param_letters
     self.results = self.result_letters
     self.param_count = len(self.param_letters)

@@ -120,7 +120,7 @@ cdef inline object get_value(Store store, char letter, const uint64_t *slots, bi
 cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as_refs):
     """The values in the slots; references are the table's."""
     cdef Py_ssize_t at = 0, i = 0, held = 0
-    cdef list values = []
+    cdef list values
     cdef void *raw
     try:
         while letters[held] != 0:       # first of all, so that nothing collects them meanwhile
@@ -128,6 +128,7 @@ cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as
                 hold_lent(get_ref(slots + at), False)
             at += slots_of(letters[held])
             held += 1
+        values = []     # to make it may collect
         at = 0
         while letters[i] != 0:
             if letters[i] == EXTERNREF:

@@ -89,7 +89,9 @@ cdef int load(void *out, str name, str marks) except -1:
     function = getattr(ffi.dll, name, None)
     if function is None:
         raise ImportError(f"the wasmtime library has no {name}")
-    declared = "".join([declared_as(ctype) for ctype in [function.restype, *(function.argtypes or ())]])
+    declared = declared_as(function.restype)
+    for ctype in function.argtypes or ():
+        declared += declared_as(ctype)
     if declared != marks:
         raise ImportError(f"wasmtime-py declares {name} as {declared!r}, where {marks!r} is known")
     address = address_in(function)

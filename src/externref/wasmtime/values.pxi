@@ -22,11 +22,17 @@ cdef char letter_of(object value_type, str place) except 0:
 
 
 cdef bytes letters_of(object value_types, str place):
-    return bytes([letter_of(value_type, f"{place} {number}") for number, value_type in enumerate(value_types, 1)])
+    cdef bytearray letters = bytearray()
+    for number, value_type in enumerate(value_types, 1):
+        letters.append(letter_of(value_type, f"{place} {number}"))
+    return bytes(letters)
 
 
 cdef str names_of_types(bytes letters):
-    return ", ".join([name_of_type(letter) for letter in letters])
+    cdef list names = []
+    for letter in letters:
+        names.append(name_of_type(letter))
+    return ", ".join(names)
 
 
 cdef struct Plan:
@@ -260,8 +266,11 @@ cdef object get_slot(StoreState state, char letter, const wasmtime_val_raw_t *ra
 
 cdef tuple get_slots(StoreState state, const char *letters, int count, const wasmtime_val_raw_t *raws,
                      const wasmtime_externref_t *roots, bint as_refs):
+    cdef list values = []
     cdef int i
-    return tuple([get_slot(state, letters[i], &raws[i], &roots[i], as_refs) for i in range(count)])
+    for i in range(count):
+        values.append(get_slot(state, letters[i], &raws[i], &roots[i], as_refs))
+    return tuple(values)
 
 
 cdef void clear_roots(wasmtime_externref_t *roots, int count) noexcept nogil:
