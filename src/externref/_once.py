@@ -14,6 +14,8 @@ def require_only_interpreter() -> None:
             raise
         raise ImportError("externref is in use by another interpreter of this process: it can be imported in one only; "
                           "run what needs it there, or in another process") from error
+    if getattr(_core, "__file__", None) is None:    # the folder of its parts
+        raise ImportError("externref's extension modules are not built here: python -m pip install -e . builds them")
     if getattr(_core, "VMExternRef", None) is None:
         raise ImportError("externref was imported before this interpreter was finalized and initialized again: "
                           "it cannot be imported a second time in one process")
