@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 FILES = [
     "bench_make_drop", "bench_clone_drop", "bench_deref", "bench_out_and_back", "bench_identity", "bench_function",
-    "bench_memory", "bench_scale", "bench_collect", "bench_activations", "bench_native", "bench_wasm2c",
-    "bench_wasmtime", "bench_numba",
+    "bench_memory", "bench_scale", "bench_collect", "bench_release", "bench_activations", "bench_native",
+    "bench_wasm2c", "bench_wasmtime", "bench_numba",
 ]
 
 

@@ -22,6 +22,7 @@ from support import TESTS, Payload, run_compiler
 def balanced():
     """Every block and handle that a test made is gone when it ends."""
     gc.freeze()     # collections need not look at what was there before, which is much
+    externref.set_drain("main")     # tests say when and where finalizers run; test_drain.py is about the others
     yield
     externref.drain()
     if externref.stats() != (0, 0, 0, 0):

@@ -88,3 +88,11 @@ def test_every_promise_is_named_by_its_proofs():
         for proof in re.findall(r"`((?:on_\w+/)?test_\w+)`", proofs):
             text = (ROOT / "tests" / f"{proof}.py").read_text()
             assert re.search(rf"\b{promise}\b", text), f"{proof} does not name {promise}"
+
+
+def test_recipes_for_finalizers_are_those_that_are_tested():
+    page = (ROOT / "docs/abi.md").read_text()
+    recipes = re.findall(r"```python\n(.*?)```", page.partition("### Who runs finalizers")[2], re.DOTALL)
+    tested = {line.strip() for line in (ROOT / "tests/test_drain.py").read_text().splitlines()}
+    assert len(recipes) == 2
+    assert not {line.strip() for recipe in recipes for line in recipe.splitlines()} - tested

@@ -11,6 +11,8 @@ import externref
 from externref import VMExternRef, abi, option_into_raw
 drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+def on_a_thread(*raws):
+    thread = threading.Thread(target=lambda: [held_drop(raw) for raw in raws]); thread.start(); thread.join()
 class Node: pass
 class Loud:
     def __init__(self, text): self.text = text
@@ -60,6 +62,38 @@ sys.late = Late()
 def work():
     while True: VMExternRef(Node()).clone(); held_drop(VMExternRef(Node()).into_raw())
 threading.Thread(target=work, daemon=True).start(); time.sleep(0.05)
+""", ""),
+    "a helper that is awake": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.05)", "dropped\n"),
+    "a helper that just starts": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw())", "dropped\n"),
+    "a helper that sleeps": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(1.3)", "dropped\n"),
+    "a helper in a finalizer": ("""
+class Slow(Loud):
+    def __del__(self): time.sleep(0.3); super().__del__()
+on_a_thread(VMExternRef(Slow(b'dropped')).into_raw()); time.sleep(0.1)
+""", "dropped\n"),
+    "a helper in a finalizer that never ends": ("""
+class Stuck(Loud):
+    def __del__(self): time.sleep(1000)
+raws = [VMExternRef(Loud(b'dropped')).into_raw(), VMExternRef(Stuck(b'stuck')).into_raw()]
+on_a_thread(*raws); time.sleep(0.1)
+""", "dropped\n"),
+    "a function that schedules": ("""
+externref.set_drain(lambda: os.write(1, b"scheduled\\n"))
+on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.1)
+""", "scheduled\ndropped\n"),
+    "a function that schedules and hangs": ("""
+externref.set_drain(lambda: time.sleep(1000))
+on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.1)
+""", "dropped\n"),
+    "threads that drop and fork": ("""
+import warnings; warnings.simplefilter("ignore")
+def work():
+    while True: held_drop(VMExternRef(Node()).into_raw())
+threading.Thread(target=work, daemon=True).start()
+for _ in range(5):
+    child = os.fork()
+    if child: assert os.waitpid(child, 0)[1] == 0
+    else: on_a_thread(VMExternRef(Node()).into_raw()); sys.exit()
 """, ""),
     "sys.exit in a finalizer's company": ("ref = VMExternRef(Loud(b'dropped')); sys.exit(0)", "dropped\n"),
 }

@@ -21,6 +21,7 @@ from externref._core import (
     drain,
     option_from_raw,
     option_into_raw,
+    set_drain,
     stats,
 )
 from externref._function import Function
@@ -36,6 +37,7 @@ __all__ = [
     "get_include",
     "option_from_raw",
     "option_into_raw",
+    "set_drain",
     "stats",
 ]
 

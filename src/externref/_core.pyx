@@ -13,11 +13,13 @@ A wrapper's one field is the address of a footer, preceded by the payload, in on
 ``externref.h`` has the layout, and a drawing of it. This file is what Python sees: VMExternRef, Borrow and
 the functions. What they stand on is in the folder ``_core``::
 
-    block.pxi       making, counting and freeing blocks; draining what compiled code dropped
+    block.pxi       making, counting and freeing blocks
+    drain.pxi       draining what compiled code dropped: by whom, and at forks and exit
     wrapper.pxi     VMExternRef's slots, and the dead that are kept for the next reference
     raw.pxi         raw pointers out and in: every check of from_raw()
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
     pending.h       the list of what compiled code dropped: lock-free, any thread
+    helper.h        the thread that sees to it that the list is drained soon
     registry.h      the set of addresses that were handed out
     atomics.h, memory.h     the host's atomics; aligned memory
 
@@ -80,7 +82,8 @@ Threads and the GIL
 Everything here needs the GIL, except what compiled code may call: the clone and drop of
 ``externref.h`` and the slow path they reach. A last drop by compiled code only links the
 block into a list (``_core/pending.h``); the drain frees it under the GIL: from a pending call
-on the main thread, at the package's next operation, by ``drain()``, or at exit. A thread that drains does
+on the main thread, on the helper thread if that does not come to it (``_core/helper.h``), at the package's next
+operation, by ``drain()``, or at exit. It begins within 50 ms during which the GIL can be had. A thread that drains does
 not drain again, in a finalizer: its loop comes to what was added meanwhile.
 
 Cycles
@@ -108,6 +111,8 @@ from externref._python cimport (
 
 import atexit
 import gc
+import os
+import threading
 from collections import namedtuple
 from types import GenericAlias
 
@@ -116,11 +121,6 @@ cdef extern from "externref.h" nogil:
     const size_t EXTERNREF_VALUE_PTR_OFFSET
     const size_t EXTERNREF_VTABLE_OFFSET
     const size_t EXTERNREF_DROP_SLOW_OFFSET
-
-cdef extern from "_core/pending.h":
-    size_t pending_count() noexcept
-    ExternrefHold *pending_first_hold() noexcept
-    void pending_close() noexcept
 
 
 class MovedError(ReferenceError):
@@ -147,6 +147,7 @@ pending_drops: blocks that nobody owns any more, dropped by compiled code, which
 
 
 include "_core/block.pxi"
+include "_core/drain.pxi"
 include "_core/wrapper.pxi"
 include "_core/raw.pxi"
 
@@ -526,32 +527,28 @@ def drain():
     return run_drain()
 
 
+def set_drain(setting, /):
+    """Choose who runs the finalizers of what compiled code dropped; the setting before.
+
+    setting: "auto", as it is at first: the main thread, or a helper thread if that one is in C code. A drain begins
+            within 50 ms during which the GIL can be had.
+        "main": the main thread alone, when it next runs Python code, however late that is.
+        a function without parameters: called on the helper thread, with the GIL, once for all that is pending, to
+            have drain() called where finalizers may run: `lambda: loop.call_soon_threadsafe(externref.drain)`.
+            Called again when something was drained and more has come. If it raises, sys.unraisablehook gets
+            the exception, and the main thread drains.
+    Raises ValueError for another string, TypeError for anything else; the setting stays then.
+
+    With each of them the package's own operations, and drain(), drain on the thread that calls them.
+    """
+    if isinstance(setting, str):
+        if setting not in ("auto", "main"):
+            raise ValueError(f'set_drain takes "auto", "main" or a function, not {str(setting)!r}')
+    elif not callable(setting):
+        raise TypeError(f'set_drain takes "auto", "main" or a function, not {type(setting).__name__}')
+    return choose_drain(setting)
+
+
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
     return Stats(live_blocks, live_handles, live_exposed, pending_count() + count_let_go())
-
-
-cdef Py_ssize_t count_let_go() except -1:
-    """How many blocks have no owners left but holds that were let go."""
-    cdef dict seen = {}     # how many were let go, by block
-    cdef ExternrefHold *record
-    cdef size_t count
-    cdef Py_ssize_t blocks = 0
-    cdef int i
-    # Ints in a dict: nothing that is made from here on is collected, and so nothing runs.
-    for i in range(2):
-        # SAFETY: only holders of the GIL take records away.
-        record = pending.holds_batch if i == 0 else pending_first_hold()
-        while record != NULL:
-            count = <size_t>seen.get(<uintptr_t>record.footer, 0) + 1
-            seen[<uintptr_t>record.footer] = count
-            blocks += count == externref_strong_count(record.footer)
-            record = record.next
-    return blocks
-
-
-@atexit.register
-def close_pending():
-    # From here on compiled code may still drop references, but nobody is asked to drain.
-    run_drain()
-    pending_close()

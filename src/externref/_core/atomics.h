@@ -8,13 +8,13 @@
 #  include <intrin.h>
 #endif
 
-/* acquire */
+/* sequentially consistent */
 static inline void *atomic_pointer_load(void **target)
 {
 #if defined(_MSC_VER)
     return _InterlockedCompareExchangePointer((void *volatile *)target, NULL, NULL);
 #else
-    return __atomic_load_n(target, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(target, __ATOMIC_SEQ_CST);
 #endif
 }
 
@@ -28,13 +28,23 @@ static inline void *atomic_pointer_swap(void **target, void *value)
 #endif
 }
 
-/* release; whether the target still was `expected` and now is `value` */
+/* relaxed; of what changes under the GIL alone, for who reads without it */
+static inline void atomic_pointer_store(void **target, void *value)
+{
+#if defined(_MSC_VER)
+    *(void *volatile *)target = value;
+#else
+    __atomic_store_n(target, value, __ATOMIC_RELAXED);
+#endif
+}
+
+/* sequentially consistent; whether the target still was `expected` and now is `value` */
 static inline int atomic_pointer_replace(void **target, void *expected, void *value)
 {
 #if defined(_MSC_VER)
     return _InterlockedCompareExchangePointer((void *volatile *)target, value, expected) == expected;
 #else
-    return __atomic_compare_exchange_n(target, &expected, value, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n(target, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -59,7 +69,27 @@ static inline long atomic_flag_swap(long *target, long value)
 #endif
 }
 
-/* sequentially consistent; gives the value after; adding 0 reads */
+/* sequentially consistent */
+static inline long atomic_flag_load(long *target)
+{
+#if defined(_MSC_VER)
+    return _InterlockedOr(target, 0);
+#else
+    return __atomic_load_n(target, __ATOMIC_SEQ_CST);
+#endif
+}
+
+/* sequentially consistent; whether the target still was `expected` and now is `value` */
+static inline int atomic_flag_replace(long *target, long expected, long value)
+{
+#if defined(_MSC_VER)
+    return _InterlockedCompareExchange(target, value, expected) == expected;
+#else
+    return __atomic_compare_exchange_n(target, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+#endif
+}
+
+/* sequentially consistent; gives the value after */
 static inline long atomic_flag_add(long *target, long value)
 {
 #if defined(_MSC_VER)

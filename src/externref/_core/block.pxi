@@ -1,5 +1,5 @@
 # Blocks: one allocation each, the payload and after it the footer. How they are laid out, made, counted
-# and freed, and how what compiled code dropped is drained.
+# and freed.
 #
 # A part of _core.pyx.
 
@@ -13,6 +13,7 @@ cdef extern from "externref.h" nogil:
 cdef extern from "_core/memory.h" nogil:
     void *externref_aligned_alloc(size_t align, size_t size) noexcept
     void externref_aligned_free(void *block) noexcept
+    const int SPARE_LIMIT "EXTERNREF_FREE_LIST_LIMIT"   # for blocks, wrappers and records each
 
 cdef extern from "_core/atomics.h" nogil:
     void atomic_count_store(size_t *target, size_t value) noexcept
@@ -26,37 +27,15 @@ cdef extern from "_core/hold.h" nogil:
         ExternrefHold *next
         int lends
 
-cdef extern from "_core/pending.h":
-    ctypedef struct PendingState:
-        ExternrefHold *holds_batch
-        int (*drain)(void *) noexcept
-    PendingState pending
-    void pending_push(void *raw) noexcept nogil
-    bint pending_any() noexcept
-    VMExternData *pending_pop() noexcept
-    ExternrefHold *pending_pop_hold() noexcept
-    void pending_push_hold(void *record) noexcept nogil
-    bint pending_set_draining(bint) noexcept
+cdef extern from "_core/helper.h" nogil:
+    void helper_push(void *raw) noexcept
+    void helper_push_hold(void *record) noexcept
 
 cdef extern from *:
     """
     #define MAX_COUNT ((size_t)PTRDIFF_MAX)
-
-    /* How many dead blocks, and how many dead wrappers, are kept for the next reference.
-     * None where a sanitizer is to see every use after free. */
-    #if defined(__SANITIZE_ADDRESS__) || defined(EXTERNREF_NO_FREE_LISTS)
-    #  define SPARE_LIMIT 0
-    #elif defined(__has_feature)
-    #  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-    #    define SPARE_LIMIT 0
-    #  endif
-    #endif
-    #ifndef SPARE_LIMIT
-    #  define SPARE_LIMIT 256
-    #endif
     """
     const size_t MAX_COUNT      # owners of a block, and bytes in one
-    const int SPARE_LIMIT
 
 # The counts of Stats; guarded by the GIL.
 cdef Py_ssize_t live_blocks = 0
@@ -94,7 +73,7 @@ python_vtable.drop_in_place = NULL    # free_block does it, after the block is g
 python_vtable.size = sizeof(PyObject *)
 python_vtable.align = sizeof(PyObject *)
 python_vtable.type_name = "object"
-python_vtable.drop_slow = pending_push
+python_vtable.drop_slow = helper_push
 
 cdef inline PyObject *payload_of(VMExternData *data) noexcept:
     """The Python payload, borrowed; NULL for a native one."""
@@ -382,7 +361,7 @@ cdef void *new_record(object value, bint lends) except? NULL:
 
 cdef void end_record(void *record) noexcept nogil:
     if record != NULL:
-        pending_push_hold(record)
+        helper_push_hold(record)
 
 
 cdef void free_record(ExternrefHold *record) noexcept:
@@ -393,52 +372,3 @@ cdef void free_record(ExternrefHold *record) noexcept:
         spare_record_count += 1
     else:
         free(record)
-
-
-# --- What compiled code dropped -----------------------------------------------------
-
-cdef Py_ssize_t run_drain() noexcept:
-    """Frees what compiled code dropped; how many blocks. Runs arbitrary code.
-
-    A thread that drains does not drain again, or the finalizers of what it drains would nest as deep as the
-    list is long: the loop here comes to what they add. Another thread takes from the same list meanwhile.
-    """
-    cdef Py_ssize_t freed = 0
-    cdef Py_ssize_t before
-    cdef VMExternData *data
-    cdef ExternrefHold *record
-    cdef PyObject *payload
-    if pending_set_draining(True):
-        return 0
-    while True:
-        data = pending_pop()
-        if data != NULL:
-            freed += 1
-            payload = free_block(data)
-        else:
-            record = pending_pop_hold()
-            if record == NULL:
-                break
-            data = record.footer
-            if record.lends:
-                unlend_block(data)
-            free_record(record)
-            before = live_blocks
-            payload = drop_handle(data)
-            freed += before - live_blocks
-        Py_XDECREF(payload)     # arbitrary code, which may let go of more
-    pending_set_draining(False)
-    return freed
-
-
-cdef inline void drain_if_any() noexcept:
-    if pending_any():
-        run_drain()
-
-
-cdef int drain_from_pending_call(void *unused) noexcept:
-    run_drain()
-    return 0
-
-
-pending.drain = drain_from_pending_call

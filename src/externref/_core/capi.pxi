@@ -194,7 +194,7 @@ cdef const VMExternVTable *make_type(
     vtable.size = size
     vtable.align = align
     vtable.type_name = <const char *>memcpy(vtable + 1, name, name_size)
-    vtable.drop_slow = pending_push
+    vtable.drop_slow = helper_push
     return vtable
 
 
