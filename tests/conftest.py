@@ -17,6 +17,8 @@ import externref
 from externref import abi
 from support import TESTS, Payload, run_compiler
 
+pytest.register_assert_rewrite("model")     # its assertions are the tests'
+
 
 @pytest.fixture(autouse=True)
 def balanced():
