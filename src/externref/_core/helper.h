@@ -45,29 +45,29 @@
 
 /* Who runs finalizers. */
 enum {
-    DRAIN_AUTO,     /* the main thread, or else the helper */
-    DRAIN_MAIN,     /* the main thread */
+    DRAIN_AUTO, /* the main thread, or else the helper */
+    DRAIN_MAIN, /* the main thread */
     DRAIN_SCHEDULED /* whom the user's function asks */
 };
 
 enum {
-    HELPER_NONE,    /* no thread */
-    HELPER_FAILED,  /* no thread, since none could be started: pushes add pending calls, until the next drain */
-    HELPER_BUSY,    /* being started or joined by who set this, who then looks whether anything is pending */
-    HELPER_AWAKE,   /* will look at the lists again */
+    HELPER_NONE, /* no thread */
+    HELPER_FAILED, /* no thread, since none could be started: pushes add pending calls, until the next drain */
+    HELPER_BUSY, /* being started or joined by who set this, who then looks whether anything is pending */
+    HELPER_AWAKE, /* will look at the lists again */
     HELPER_TICKING, /* the same, waiting for the next tick: to stop it, post */
-    HELPER_ASLEEP,  /* has no thread state: to wake it, post */
-    HELPER_ENDED    /* has left its function: to be joined */
+    HELPER_ASLEEP, /* has no thread state: to wake it, post */
+    HELPER_ENDED /* has left its function: to be joined */
 };
 
 static struct {
-    long state;      /* atomic: HELPER_... */
-    long forks;      /* atomic: that are about to happen: no helper may run */
-    long closed;     /* atomic: the interpreter is going: likewise, for good */
-    long mode;       /* atomic: DRAIN_... */
-    long changes;    /* atomic: of the mode, ever */
-    long requested;  /* atomic: a pending call that the helper added has not begun */
-    long hinted;     /* atomic: the same of one that the main thread added when it pushed */
+    long state; /* atomic: HELPER_... */
+    long forks; /* atomic: that are about to happen: no helper may run */
+    long closed; /* atomic: the interpreter is going: likewise, for good */
+    long mode; /* atomic: DRAIN_... */
+    long changes; /* atomic: of the mode, ever */
+    long requested; /* atomic: a pending call that the helper added has not begun */
+    long hinted; /* atomic: the same of one that the main thread added when it pushed */
     long generation; /* atomic: of processes; a fork makes a new one */
     PyThread_type_lock lock; /* always held; a release of it is a post */
 #if !defined(_WIN32)
@@ -76,8 +76,8 @@ static struct {
     unsigned long main_thread;
     /* Set once, by helper_setup. */
     PyInterpreterState *interpreter; /* the payloads' */
-    void (*drain)(void);             /* GIL */
-    int (*schedule)(void);           /* GIL; calls the user's function; 0 if it raised */
+    void (*drain)(void); /* GIL */
+    int (*schedule)(void); /* GIL; calls the user's function; 0 if it raised */
 } helper;
 
 #if defined(_MSC_VER)
@@ -100,7 +100,8 @@ static int helper_pending_call(void *flag)
     atomic_flag_swap((long *)flag, 0); /* before the drain: what comes later asks anew */
     if (flag == &helper.hinted && atomic_flag_load(&helper.mode) == DRAIN_SCHEDULED) {
         helper_wake();
-    } else if (PyInterpreterState_Get() == helper.interpreter) {
+    }
+    else if (PyInterpreterState_Get() == helper.interpreter) {
         /* 3.12 and later run it in the main interpreter, wherever it was added. */
         helper.drain();
     }
@@ -137,10 +138,10 @@ static void helper_hint(void)
 typedef struct {
     long generation;
     PyThreadState *thread_state; /* NULL while it sleeps */
-    size_t popped;               /* as it was at the last tick */
-    long changes;                /* likewise */
-    int asked;                   /* the main thread, or the user's function, and nothing happened since */
-    int idle;                    /* ticks in a row with nothing to do */
+    size_t popped; /* as it was at the last tick */
+    long changes; /* likewise */
+    int asked; /* the main thread, or the user's function, and nothing happened since */
+    int idle; /* ticks in a row with nothing to do */
 } Helper;
 
 static int helper_is_news(const Helper *self)
@@ -158,8 +159,7 @@ static void helper_take_note(Helper *self)
 
 static int helper_has_work(const Helper *self)
 {
-    return pending_any() &&
-           (!self->asked || helper_is_news(self) || atomic_flag_load(&helper.mode) == DRAIN_AUTO);
+    return pending_any() && (!self->asked || helper_is_news(self) || atomic_flag_load(&helper.mode) == DRAIN_AUTO);
 }
 
 /* With the GIL. */
@@ -172,9 +172,11 @@ static void helper_act(Helper *self)
     if (mode == DRAIN_AUTO && (self->asked || atomic_flag_load(&helper.requested))) {
         helper.drain();
         helper_take_note(self);
-    } else if (mode == DRAIN_SCHEDULED && helper.schedule()) {
+    }
+    else if (mode == DRAIN_SCHEDULED && helper.schedule()) {
         self->asked = 1;
-    } else {
+    }
+    else {
         /* If the queue is full, it asks again at the next tick, or drains. */
         self->asked = helper_add_pending_call(&helper.requested) || mode == DRAIN_AUTO;
     }
@@ -204,7 +206,8 @@ static int helper_with_gil(Helper *self, void (*act)(Helper *))
     forked = self->generation != atomic_flag_load(&helper.generation);
     if (forked && self->thread_state != NULL) {
         helper_end_thread_state(self);
-    } else if (self->thread_state != NULL) {
+    }
+    else if (self->thread_state != NULL) {
         PyEval_SaveThread();
     }
     return !forked;
@@ -240,11 +243,13 @@ static int helper_tick(Helper *self)
         }
         if (helper_is_news(self)) {
             helper_take_note(self);
-        } else if (helper_has_work(self)) {
+        }
+        else if (helper_has_work(self)) {
             if (!helper_with_gil(self, helper_act)) {
                 return 0;
             }
-        } else if (++self->idle >= HELPER_IDLE_TICKS) {
+        }
+        else if (++self->idle >= HELPER_IDLE_TICKS) {
             if (self->thread_state != NULL && !helper_with_gil(self, helper_end_thread_state)) {
                 return 0;
             }
@@ -437,18 +442,21 @@ static void helper_stop(long microseconds)
     if (state == HELPER_NONE || state == HELPER_FAILED || helper_is_this_thread) {
         return;
     }
-    Py_BEGIN_ALLOW_THREADS
-    while ((state = atomic_flag_load(&helper.state)) != HELPER_NONE && state != HELPER_FAILED) {
+    Py_BEGIN_ALLOW_THREADS while ((state = atomic_flag_load(&helper.state)) != HELPER_NONE && state != HELPER_FAILED)
+    {
         if (state == HELPER_TICKING || state == HELPER_ASLEEP) {
             helper_post(state);
-        } else if (state == HELPER_ENDED && atomic_flag_replace(&helper.state, state, HELPER_BUSY)) {
+        }
+        else if (state == HELPER_ENDED && atomic_flag_replace(&helper.state, state, HELPER_BUSY)) {
             helper_join_thread();
             atomic_flag_swap(&helper.state, HELPER_NONE);
-        } else if (waited < microseconds) {
+        }
+        else if (waited < microseconds) {
             helper_pause(pause);
             waited += pause;
             pause = pause < 5000 ? pause * 2 : pause;
-        } else {
+        }
+        else {
             break;
         }
     }

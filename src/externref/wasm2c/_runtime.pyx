@@ -32,7 +32,7 @@ Which part to open::
 cimport cython
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 
@@ -44,6 +44,9 @@ from externref._numbers cimport (
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, reraise,
     require_maker, vectorcallfunc)
+import math
+import sys
+
 from externref.wasm2c.binary import FuncType, GlobalType, MemoryType, TableType
 from externref.wasm2c.exports import Exports
 
@@ -67,10 +70,13 @@ cdef extern from "wasm2c/runtime.h":
         uint64_t max_pages
         uint64_t size
         uint8_t is64
+    ctypedef struct Wasm2cState:
+        int64_t budget
     ctypedef struct Wasm2cHost:
         void (*leave)(int) noexcept
         int (*call_host)(void *, uint64_t *) noexcept
-        char *stack_limit
+        int (*go_on)(Wasm2cState *, const char *) noexcept
+        int (*may_have)(uint64_t, uint64_t) noexcept
     ctypedef void (*Wasm2cCall)(void *, void *, uint64_t *) noexcept
     ctypedef struct Wasm2cFunctionType:
         const char *id
@@ -80,6 +86,7 @@ cdef extern from "wasm2c/runtime.h":
         uint32_t version
         size_t instance_size
         size_t imports_offset
+        size_t state_offset
         size_t type_count
         const Wasm2cFunctionType *types
         void **functions

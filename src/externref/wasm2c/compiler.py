@@ -14,7 +14,7 @@ from typing import Any
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
 from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
-from externref.wasm2c.glue import can_be_carried, glue
+from externref.wasm2c.glue import can_be_carried, glue, mended
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 FLAGS = [
@@ -24,6 +24,7 @@ FLAGS = [
     "-std=gnu11",
     "-fvisibility=hidden",          # of externref_wasm2c_module() alone: modules have functions of the same names
     "-fno-optimize-sibling-calls",  # a call is a call, so endless recursion has frames, and runs out of stack
+    "-DINTERRUPTIBLE=1",            # glue.py: loops and calls ask now and then whether to go on
     "-DNDEBUG",                     # wasm2c's runtime: a bug in it is no reason to end the process
     "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1",    # or the runtime replaces the process's handler of SIGSEGV
     "-DWASM_RT_STACK_DEPTH_COUNT=1",        # a look at the depth in every function; glue.py has it look at the stack
@@ -57,17 +58,20 @@ class Module:
         assert entry is not None
         self._code = Code(entry, binary.types)
 
-    def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None) -> Instance:
+    def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None, *,
+                    release_gil: bool = False) -> Instance:
         """A new instance in the store; runs the module's start function.
 
         imports: by module and then by name, what the module imports: a Func, Table, Memory or
             Global of this store; for a function also any callable; for a global that is
             immutable also a plain value. Exports of another instance may stand for a module.
+        release_gil: whether compiled code runs without the GIL: what Func.release_gil is at first, for the start
+            function, too.
         Raises LinkError naming the import that is missing or has the wrong type, Trap, what an
         imported function raises, MemoryError, RuntimeError if the store is closed or in use
         by another thread.
         """
-        return Instance(store, self._code, self._binary, {} if imports is None else imports)
+        return Instance(store, self._code, self._binary, {} if imports is None else imports, release_gil)
 
 
 def find_compiler() -> list[str]:
@@ -170,6 +174,7 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path) -
     wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
     wasm.write_bytes(binary.renamed())
     run_tool(wabt().get_executable("wasm2c"), "--disable-exceptions", "--no-debug-names", wasm, "-n", "m", "-o", source)
+    source.write_text(mended(source.read_text()))
     (folder / "glue.c").write_text(glue(binary))
     run_tool(*compiler, *flags, f"-I{runtime}", f"-I{wabt().include_dir()}", f"-I{Path(__file__).parent}",
              folder / "glue.c", "-lm", "-o", library)

@@ -1,27 +1,67 @@
-/* The way into compiled Wasm code and out of it, and the stack in between.
+/* The way into compiled Wasm code and out of it, what it is asked now and then, and the stack in between.
  *
- * The GIL is held throughout, except while an imported function runs Python: who returns
- * from there puts `innermost` and the stack limit back, which other threads may have changed. */
+ * What runs is a store's, on one thread at a time. While compiled code runs the GIL is held, or is not, as the call wants;
+ * who comes back to it from Python puts everything back in C, when the last Python object is gone: an imported function may
+ * have run other stores' code on this thread. */
 #ifndef EXTERNREF_WASM2C_ENTER_H
 #define EXTERNREF_WASM2C_ENTER_H
 
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #  define _GNU_SOURCE
 #endif
+#include <Python.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <time.h>
 #include "_activations/refset.h"
+#include "_core/atomics.h"
 #include "wasm2c/runtime.h"
 
-/* What is left of the stack for Python and the C library when Wasm code is stopped. */
-#define STACK_RESERVE (256 * 1024)
+/* What is left of the stack when Wasm code is stopped: the largest frame there may be, and as much again for Python and the
+ * C library; less on small stacks. */
+#define STACK_RESERVE (WASM2C_MAX_FRAME + 128 * 1024)
+#define SMALL_STACK_RESERVE (WASM2C_MAX_FRAME + 32 * 1024)
+#define SMALL_STACK (1024 * 1024)
 
-static void *innermost;     /* the jmp_buf that a trap leaves to */
+/* Nanoseconds after which compiled code looks at signals and lets others have the GIL: longer than they wait, five milliseconds,
+ * before they ask for it, which is what makes CPython switch. */
+#define POLL_TIME 20000000
+/* The budget between two looks at the clock. What one call may do for one of it, 1,024 turns of loops, is a thousand
+ * times what another does: the most bounds how late a look comes after what was cheap, to a second or so. */
+#define LEAST_BUDGET 1000
+#define MOST_BUDGET (1 << 20)
+
+/* A store's. All under the GIL, but for what says otherwise. */
+typedef struct {
+    Wasm2cState seen;           /* by compiled code; first */
+    jmp_buf *innermost;         /* that a trap leaves to; NULL if nothing runs */
+    PyThreadState *without_gil; /* of the innermost call, if it let the GIL go */
+    unsigned long thread; /* that may use the store while something runs; 0: none, for it is in the middle of code */
+    char *limit; /* of the thread's stack */
+    void *base; /* the end of the stack that compiled code uses */
+    void *store; /* the Store, borrowed */
+    long interrupted; /* atomic */
+    int64_t share; /* the budget from one look at the clock to the next */
+    int64_t looked; /* when it last let others run, in nanoseconds */
+    int64_t timeout; /* nanoseconds for an outermost call; 0 if there is no limit */
+    int64_t deadline;
+} Running;
+
 static Wasm2cHost host;
+
+/* What runs on this thread; see stack_limit() for the model. */
+static __thread Running *running __attribute__((tls_model("initial-exec")));
 
 static void leave(int reason)
 {
-    longjmp(*(jmp_buf *)innermost, reason);
+    longjmp(*running->innermost, reason);
+}
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
 /* The lowest address a frame of Wasm code may have on this thread. */
@@ -42,10 +82,10 @@ static char *find_stack_limit(void)
     size = pthread_get_stacksize_np(pthread_self());
     low = (char *)pthread_get_stackaddr_np(pthread_self()) - size;
 #endif
-    if (low == NULL) {  /* unknown: there will be this much */
+    if (low == NULL) { /* unknown: there will be this much */
         return (char *)__builtin_frame_address(0) - STACK_RESERVE;
     }
-    return low + (size / 4 < STACK_RESERVE ? size / 4 : STACK_RESERVE);
+    return low + (size < SMALL_STACK ? SMALL_STACK_RESERVE : STACK_RESERVE);
 }
 
 static inline char *stack_limit(void)
@@ -61,26 +101,146 @@ static inline char *stack_limit(void)
     return limit;
 }
 
-/* Calls compiled code; 0, or why it was left. `*base`, unless it is set, becomes the end of
- * the stack that compiled code uses. */
-static int enter(Wasm2cCall call, void (*code)(void), void *instance, uint64_t *slots, void **base)
+/* Lets signal handlers and other threads run; 0, or why to leave. Meanwhile nobody may use the store: compiled code has
+ * addresses in it in its registers. */
+static int look_around(Running *self)
+{
+    PyThreadState *const without_gil = self->without_gil;
+    const unsigned long thread = self->thread;
+    int failed;
+    if (without_gil != NULL) {
+        PyEval_RestoreThread(without_gil);
+    }
+    self->thread = 0;
+    failed = PyErr_CheckSignals();
+    if (without_gil != NULL && !failed) {
+        PyEval_SaveThread();
+    }
+    else if (!failed) {
+        PyEval_RestoreThread(PyEval_SaveThread());
+    }
+    if (failed && without_gil != NULL) {
+        PyEval_SaveThread(); /* who is left to takes it, and the exception */
+    }
+    self->thread = thread;
+    running = self;
+    return failed ? WASM2C_RAISED : 0;
+}
+
+static int is_interrupted(Running *self)
+{
+    return atomic_flag_load(&self->interrupted) || (self->timeout != 0 && now() >= self->deadline);
+}
+
+static int go_on(Wasm2cState *seen, const char *frame)
+{
+    Running *self = (Running *)seen;
+    if (seen->budget < 0) {
+        const int64_t time = now(), since = time - self->looked;
+        int reason = 0;
+        if (since < POLL_TIME / 2) {
+            self->share = self->share < MOST_BUDGET ? self->share * 2 : self->share;
+        }
+        else {
+            self->share = since > 2 * POLL_TIME && self->share > LEAST_BUDGET ? self->share / 2 : self->share;
+            self->looked = time;
+            reason = look_around(self);
+        }
+        seen->budget = self->share;
+        if (reason == 0 && is_interrupted(self)) {
+            reason = WASM2C_INTERRUPTED;
+        }
+        if (reason != 0) {
+            leave(reason);
+        }
+    }
+    return frame > self->limit;
+}
+
+/* Calls compiled code; 0, or why it was left. */
+static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *instance, uint64_t *slots, int release_gil)
 {
     jmp_buf here;
-    void *const outer = innermost;
-    char *const outer_limit = host.stack_limit;
+    jmp_buf *const outer = self->innermost;
+    Running *const outer_running = running;
+    PyThreadState *const outer_without_gil = self->without_gil;
     int reason;
-    if (*base == NULL) {
-        *base = __builtin_frame_address(0);
+    if (outer == NULL) {
+        self->base = __builtin_frame_address(0);
+        self->limit = self->seen.stack_limit = stack_limit();
+        self->share = self->seen.budget = LEAST_BUDGET;
+        self->looked = 0; /* long ago: the first look is a real one */
+        self->interrupted = 0;
+        if (self->timeout != 0) {
+            self->deadline = now() + self->timeout;
+        }
     }
-    host.stack_limit = stack_limit();
-    innermost = &here;
-    reason = _setjmp(here);     /* without the signal mask: that is a system call */
+    running = self;
+    self->innermost = &here;
+    self->without_gil = release_gil ? PyEval_SaveThread() : NULL;
+    reason = _setjmp(here); /* without the signal mask: that is a system call */
     if (reason == 0) {
         call(code, instance, slots);
     }
-    innermost = outer;
-    host.stack_limit = outer_limit;
+    if (self->without_gil != NULL) {
+        PyEval_RestoreThread(self->without_gil);
+    }
+    self->without_gil = outer_without_gil;
+    self->innermost = outer;
+    running = outer_running;
     return reason;
+}
+
+static int (*call_host_function)(void *, uint64_t *);
+
+static int call_host(void *function, uint64_t *slots)
+{
+    Running *const self = running;
+    PyThreadState *const without_gil = self->without_gil;
+    int result;
+    if (without_gil != NULL) {
+        PyEval_RestoreThread(without_gil);
+    }
+    result = call_host_function(function, slots);
+    if (without_gil != NULL) {
+        PyEval_SaveThread();
+    }
+    running = self;
+    if (result == 0 && is_interrupted(self)) {
+        leave(WASM2C_INTERRUPTED);
+    }
+    return result;
+}
+
+/* What ran before: for who does something for a store that compiled code could do, and may_have() asks whose it is. */
+static Running *set_running(Running *self)
+{
+    Running *before = running;
+    running = self;
+    return before;
+}
+
+static int (*may_have_function)(uint64_t, uint64_t);
+
+static int may_have(uint64_t bytes, uint64_t elements)
+{
+    Running *const self = running;
+    int result;
+    if (self != NULL && self->without_gil != NULL) {
+        PyEval_RestoreThread(self->without_gil);
+    }
+    result = may_have_function(bytes, elements);
+    if (self != NULL && self->without_gil != NULL) {
+        PyEval_SaveThread();
+    }
+    return result;
+}
+
+/* Whether this frame is on the stack that runs, and deeper: of greenlets, one may have been switched to whose stack
+ * is elsewhere, while what runs is on the heap. */
+static __attribute__((noinline)) int is_below(const Running *self)
+{
+    return (char *)__builtin_frame_address(0) < (char *)self->innermost;
 }
 
 /* Marks what the stack from the caller's frame to `base` may hold. */

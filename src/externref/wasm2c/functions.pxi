@@ -3,8 +3,12 @@
 # A part of _runtime.pyx.
 
 cdef extern from "wasm2c/enter.h":
-    void *innermost
     void leave(int) noexcept
+    int go_on(Wasm2cState *, const char *) noexcept
+    int call_host(void *, uint64_t *) noexcept
+    int may_have(uint64_t, uint64_t) noexcept
+    int (*call_host_function)(void *, uint64_t *) noexcept
+    bint (*may_have_function)(uint64_t, uint64_t) noexcept
 
 cdef enum:
     INLINE_SLOTS = 16       # that a call has on the C stack; more are allocated
@@ -32,7 +36,8 @@ cdef class Func:
     OverflowError for one out of range, both naming it; ValueError for a Func of another store;
     MovedError for a spent VMExternRef; Trap; what an imported function raised, as it is;
     RuntimeError if the store is closed or in use by another thread; MemoryError.
-    The GIL is held throughout.
+    The GIL is held throughout, unless `release_gil` is set; compiled code lets it go for a moment now and then.
+    KeyboardInterrupt and Trap("interrupted") come at a call, at the turn of a loop, or after a host function.
     """
     cdef vectorcallfunc vectorcall      # CPython finds it by tp_vectorcall_offset
     cdef Signature signature
@@ -40,6 +45,9 @@ cdef class Func:
     cdef readonly Instance instance
     """The Instance it runs in, which it keeps alive."""
     cdef Wasm2cFuncref ref
+    cdef public bint release_gil
+    """Whether calls let the GIL go while compiled code runs, so that other threads go on: those with a store of
+    their own run theirs at the same time. At first as instantiate() was told. Host functions have the GIL."""
     cdef readonly str name
     """The name it is exported under; "funcref" if it came as a value."""
 
@@ -81,7 +89,7 @@ cdef class Func:
         if nargs != signature.param_count:
             raise TypeError(f"{self.name}() takes {signature.param_count} arguments, not {nargs}: {signature.type}")
         put_values(store, signature.params, signature.ref_params, args, slots, self)
-        store.run(signature.call, self.ref.code, self.ref.instance, slots)
+        store.run(signature.call, self.ref.code, self.ref.instance, slots, self.release_gil)
         result = get_results(store, signature, slots, as_refs)
         store.settle()
         return result
@@ -104,6 +112,7 @@ cdef Func new_func(Store store, Instance instance, Signature signature, Wasm2cFu
     self.instance = instance
     self.ref = ref
     self.name = name
+    self.release_gil = instance.release_gil
     return self
 
 
@@ -116,32 +125,37 @@ cdef class HostFunc:
     cdef str name
 
 
-cdef int call_host_function(PyObject *address, uint64_t *slots) except -1:
+cdef int call_python(PyObject *address, uint64_t *slots) except -1:
     # SAFETY: the instance that runs owns the HostFunc and the store.
-    global innermost
     cdef HostFunc self = <HostFunc>address
     cdef Store store = <Store>self.store
     cdef Signature signature = self.signature
-    cdef void *here = innermost
-    cdef char *limit = host.stack_limit
-    cdef tuple args
-    cdef object result
+    cdef object before = store.greenlet
+    store.greenlet = current_greenlet()
     try:
-        args = get_values(store, signature.params, slots, False)
-        result = self.function(*args)
-        args = None
-        if signature.result_count == 1:
-            put_value(store, signature.results[0], result, slots, self)
-        elif signature.result_count > 1:
-            args = tuple(result)
-            if len(args) != signature.result_count:
-                raise TypeError(f"{self.name}() must return {signature.result_count} values, not {len(args)}")
-            put_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+        call_with(self, signature, store, slots)
     finally:
-        innermost = here
-        host.stack_limit = limit
+        store.greenlet = before
     return 0
 
 
+cdef int call_with(HostFunc self, Signature signature, Store store, uint64_t *slots) except -1:
+    cdef tuple args = get_values(store, signature.params, slots, False)
+    cdef object result = self.function(*args)
+    args = None
+    if signature.result_count == 1:
+        put_value(store, signature.results[0], result, slots, self)
+    elif signature.result_count > 1:
+        args = tuple(result)
+        if len(args) != signature.result_count:
+            raise TypeError(f"{self.name}() must return {signature.result_count} values, not {len(args)}")
+        put_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+    return 0
+
+
+call_host_function = <int (*)(void *, uint64_t *) noexcept>call_python
+may_have_function = may_have_now
 host.leave = leave
-host.call_host = <int (*)(void *, uint64_t *) noexcept>call_host_function
+host.call_host = call_host
+host.go_on = go_on
+host.may_have = may_have

@@ -8,7 +8,9 @@ function, and the pointer itself everywhere else: the list begins with a pointer
 that a stub finds it either way.
 """
 
-from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType
+import re
+
+from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType, UnsupportedError
 
 # C type, and the letter that wasm2c has for it in the names of its structs of several results: the
 # same that _numbers.pxd has names for.
@@ -25,36 +27,128 @@ BEFORE = """\
 #include "module.h"
 
 static const Wasm2cHost *host;
+"""
+
+# After struct instance, of whose first member wasm2c's code has the address.
+CODE = """
+#define STATE(module) (((struct instance *)(module))->state)
+
+/* What code does is counted, so that it is asked now and then whether to go on: calls, long operations, and of loops
+ * every 1,024th turn in a function, for which a variable costs less than to count in memory. */
+#if INTERRUPTIBLE
+#  define TURNS 1024
+#  define COUNT_TURNS int32_t turns = TURNS; (void)turns;
+#  define TURN if (__builtin_expect(--turns < 0, 0)) { turns = TURNS; spend(instance, 1); }
+#  define SPEND(units) spend(instance, units);
+#  define IS_SPENT(state, units) __builtin_expect(((state)->budget -= (units)) < 0, 0)
+#else
+#  define COUNT_TURNS
+#  define TURN
+#  define SPEND(units)
+#  define IS_SPENT(state, units) 0
+#endif
+
+static inline int go_on(w2c_m *module, const char *frame)
+{
+    Wasm2cState *state = STATE(module);
+    return (__builtin_expect(frame > state->stack_limit, 1) && !IS_SPENT(state, 1)) || host->go_on(state, frame);
+}
+
+static inline void spend(w2c_m *module, uint64_t units)
+{
+    Wasm2cState *state = STATE(module);
+    (void)units;
+    if (IS_SPENT(state, (int64_t)units)) {
+        host->go_on(state, NULL);
+    }
+}
 
 /* The call depth that wasm2c counts says little of the stack that is left, which Python
  * shares: the stack itself is looked at. */
 #define wasm_rt_call_stack_depth ((uint32_t){0})
 #undef WASM_RT_MAX_CALL_STACK_DEPTH
-#define WASM_RT_MAX_CALL_STACK_DEPTH ((char *)__builtin_frame_address(0) > host->stack_limit ? 1 : 0)
+#define WASM_RT_MAX_CALL_STACK_DEPTH (go_on(instance, __builtin_frame_address(0)) ? 1 : 0)
 #include "module.c"
 #undef wasm_rt_call_stack_depth
 
-/* Part of the runtime: no memory leaves the call, and does not end the process. */
-static void *calloc_or_leave(size_t count, size_t size)
+/* Part of the runtime: without memory, or with the store's limit reached, the call is left, the process does not
+ * end, and what was to be made is empty: compiled code that uses it traps. */
+static void no_memory(void *thing, size_t size, int reason)
 {
-    void *memory = calloc(count, size);
+    memset(thing, 0, size);
+    host->leave(reason);
+}
+
+static void *table_memory(wasm_rt_externref_table_t *table, size_t count, size_t size)
+{
+    void *memory;
+    if (!host->may_have(0, 0)) { /* with what is the table's size already */
+        no_memory(table, sizeof *table, WASM2C_TOO_MUCH);
+    }
+    memory = calloc(count, size);
     if (memory == NULL && count != 0) {
-        host->leave(WASM2C_NO_MEMORY);
+        no_memory(table, sizeof *table, WASM2C_NO_MEMORY);
     }
     return memory;
 }
 
+/* In the functions that use these, what is to be made is the parameter `memory`, or `table`. */
 #define perror(message) ((void)0)
-#define abort() host->leave(WASM2C_NO_MEMORY)
+#define abort() no_memory((void *)memory, sizeof *memory, WASM2C_NO_MEMORY)
+#define wasm_rt_allocate_memory allocate_any_memory
+#define wasm_rt_grow_memory grow_any_memory
+void allocate_any_memory(wasm_rt_memory_t *, uint64_t, uint64_t, bool, uint32_t);
+uint64_t grow_any_memory(wasm_rt_memory_t *, uint64_t);
 #include "wasm-rt-mem-impl.c"
+#undef wasm_rt_allocate_memory
+#undef wasm_rt_grow_memory
 #undef abort
-#define calloc calloc_or_leave
+
+#define calloc(count, size) table_memory((wasm_rt_externref_table_t *)table, count, size)
+#define wasm_rt_grow_funcref_table grow_any_funcref_table
+#define wasm_rt_grow_externref_table grow_any_externref_table
 #define WASM_RT_TABLE_OPS_FUNCREF
 #include "wasm-rt-impl-tableops.inc"
 #undef WASM_RT_TABLE_OPS_FUNCREF
 #define WASM_RT_TABLE_OPS_EXTERNREF
 #include "wasm-rt-impl-tableops.inc"
+#undef WASM_RT_TABLE_OPS_EXTERNREF
+#undef wasm_rt_grow_funcref_table
+#undef wasm_rt_grow_externref_table
 #undef calloc
+
+/* How many bytes so many pages have; all there can be if that is more than 64 bits say. */
+static uint64_t bytes_of(uint64_t pages, uint32_t page_size)
+{
+    return pages > UINT64_MAX / page_size ? UINT64_MAX : pages * page_size;
+}
+
+void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t max_pages, bool is64,
+                             uint32_t page_size)
+{
+    if (!host->may_have(bytes_of(pages, page_size), 0)) {
+        no_memory(memory, sizeof *memory, WASM2C_TOO_MUCH);
+    }
+    allocate_any_memory(memory, pages, max_pages, is64, page_size);
+}
+
+uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t delta)
+{
+    if (delta != 0 && !host->may_have(bytes_of(delta, memory->page_size), 0)) {
+        return (uint64_t)-1;
+    }
+    return grow_any_memory(memory, delta);
+}
+
+uint32_t wasm_rt_grow_funcref_table(wasm_rt_funcref_table_t *table, uint32_t delta, wasm_rt_funcref_t value)
+{
+    return host->may_have(0, delta) ? grow_any_funcref_table(table, delta, value) : (uint32_t)-1;
+}
+
+uint32_t wasm_rt_grow_externref_table(wasm_rt_externref_table_t *table, uint32_t delta, wasm_rt_externref_t value)
+{
+    return host->may_have(0, delta) ? grow_any_externref_table(table, delta, value) : (uint32_t)-1;
+}
 
 void wasm_rt_trap(wasm_rt_trap_t reason)
 {
@@ -107,7 +201,8 @@ static u64 grow_memory(Wasm2cMemory *memory, u64 delta)
 }
 
 static const Wasm2cModule description = {
-    WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports), TYPE_COUNT, types,
+    WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports),
+    offsetof(struct instance, state), TYPE_COUNT, types,
     functions, item, instantiate, release, grow_externref, grow_funcref, grow_memory,
 };
 
@@ -244,6 +339,60 @@ static void *item(void *address, size_t i)
 """
 
 
+def mended(code: str) -> str:
+    """What wasm2c wrote, with what CODE counts by, and its tail calls mended.
+
+    No text of the module's is in the code, so each pattern is wasm2c's own.
+    """
+    code = code.replace("  FUNC_PROLOGUE;\n", "  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
+    code = re.sub(r"^( *var_L\d+: )$", r"\1TURN", code, flags=re.MULTILINE)
+    # What takes a nanosecond for 16 bytes.
+    code = re.sub(LONG_OPERATION, r"\1SPEND(((uint64_t)\3 >> 4)) \2", code, flags=re.MULTILINE)
+    if "tail_call_stack" not in code:
+        return code
+    return "".join(mended_tail_calls(function) for function in re.split(r"(?<=^}\n)", code, flags=re.MULTILINE))
+
+
+TRAMPOLINE = (r"(while \(next->fn\) \{.*\}\n)"
+              r"( *\}| *\{\n *[\w ]+ tmp;\n *wasm_rt_memcpy\(&tmp, tail_call_stack, sizeof\(tmp\)\);\n)")
+WITHOUT_TAIL = (r"(func_tailcallee\.fn\) \{\n *)"
+                r"(CALL_INDIRECT|(var_\w+) = CALL_INDIRECT|\{\n *struct \w+ tmp = CALL_INDIRECT)(.*;\n)")
+LONG_OPERATION = (r"^( *)((?:memory|funcref_table|externref_table)_(?:fill|copy|init)"
+                  r"\(.*\b(var_[ij]\d+)(?:, instance)?\);)$")
+
+
+def mended_tail_calls(function: str) -> str:
+    """A function of wasm2c 1.0.42 with its tail calls right.
+
+    wasm2c has for each function that makes tail calls a second one, called by a loop in who calls it (the
+    trampoline): it finds arguments, and leaves results, in an array. Mended is:
+     - the instance, which a trampoline for a direct call did not set;
+     - results that a trampoline left in the wrong variables, if there were other values below the arguments, and
+       that an indirect call of a function without a second one left nowhere;
+     - the look at the stack that second functions did not take.
+    """
+    is_second = re.search(r"^(static )?void wasm_tailcall_", function, re.MULTILINE) is not None
+    function = function.replace("void *instance_ptr_storage;", "void *instance_ptr_storage = instance;")
+    function = function.replace("  w2c_m* instance = *instance_ptr;\n",
+                                "  w2c_m* instance = *instance_ptr;\n  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
+
+    def after_loop(match: re.Match[str]) -> str:
+        return match[0] if match[2].strip() == "}" else f"{match[0]} return tmp;\n"
+
+    def after_call(match: re.Match[str]) -> str:
+        if match[2] == "CALL_INDIRECT":
+            return match[0]
+        result = match[3] or "tmp"
+        leave = f"wasm_rt_memcpy(tail_call_stack, &{result}, sizeof({result}));" if is_second else f"return {result};"
+        return f"{match[0]}{leave}\n"
+
+    function, loops = re.subn(TRAMPOLINE, after_loop, function)
+    function, calls = re.subn(WITHOUT_TAIL, after_call, function)
+    if loops != function.count("while (next->fn)") or calls != function.count("func_tailcallee.fn) {"):
+        raise UnsupportedError("this version of wasm2c writes tail calls that are not known to be right")
+    return function
+
+
 def can_be_carried(type_: FuncType) -> bool:
     """Whether the glue has a C type for all its values."""
     return all(value in C_TYPES for value in type_.params + type_.results)
@@ -265,7 +414,8 @@ def glue(binary: Binary) -> str:
         BEFORE,
         # An array without elements is no C: there is one more.
         f"struct w2c_i {{ struct w2c_i *self; Wasm2cImport imports[{len(binary.imports) + 1}]; }};",
-        "struct instance { w2c_m module; struct w2c_i imports; };",
+        "struct instance { w2c_m module; struct w2c_i imports; Wasm2cState *state; };",
+        CODE,
         *(type_glue(k, type_) for k, type_ in enumerate(binary.types) if can_be_carried(type_)),
         *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
         f"#define TYPE_COUNT {len(types)}",

@@ -24,8 +24,8 @@ cdef object link_error(item, reason):
 
 
 cdef bint fits(given, declared) except -1:
-    """Whether the size and maximum are within those that the importing module declares."""
-    return given.minimum >= declared.minimum and (
+    """Whether the size and maximum are within those that the importing module declares, and addresses as wide."""
+    return getattr(given, "is64", False) == getattr(declared, "is64", False) and given.minimum >= declared.minimum and (
         declared.maximum is None or given.maximum is not None and given.maximum <= declared.maximum)
 
 
@@ -56,17 +56,19 @@ cdef class Instance:
     cdef uint64_t *values       # the widest value's slots for each import: of globals given as plain values
     cdef Roots roots
     cdef tuple imports          # what was imported, which compiled code has the addresses of
+    cdef bint release_gil       # by its functions
     cdef readonly object exports
     """What it exports by name: an Exports."""
     cdef object __weakref__
 
-    def __cinit__(self, Store store not None, Code code not None, binary, imports):
+    def __cinit__(self, Store store not None, Code code not None, binary, imports, bint release_gil):
         cdef list found = []
         cdef list linked = []
         cdef dict exports = {}
         cdef uint64_t unused = 0
         self.store = store
         self.code = code
+        self.release_gil = release_gil
         store.check()
         for item in binary.imports:
             found.append(find_import(imports, item))
@@ -85,7 +87,7 @@ cdef class Instance:
                 if isinstance(thing, Table):
                     store.pinned.add((<Table>thing).instance)
         store.check()
-        store.run(code.module.instantiate, NULL, self.memory, &unused)
+        store.run(code.module.instantiate, NULL, self.memory, &unused, release_gil)
         self.fill_exports(binary, exports)
         store.settle()
 
@@ -100,9 +102,11 @@ cdef class Instance:
         free(self.values)
         free(self.roots.tables)
         free(self.roots.globals)
+        free(self.roots.memories)
+        free(self.roots.all_tables)
         # Its references have lost their roots. If another thread runs the store's code, it collects later.
         if (self.roots.next != NULL and not store.closed and len(store.activations)
-                and (store.depth == 0 or store.thread == PyThread_get_thread_ident())):
+                and (store.running.innermost == NULL or store.is_here())):
             try:
                 store.collect()
             except MemoryError:
@@ -131,9 +135,17 @@ cdef class Instance:
         roots.tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
         # Globals given as plain values are the instance's own: one for each import, at most.
         roots.globals = <void ***>calloc(len(binary.globals) + 1, sizeof(void *))
-        if roots.tables == NULL or roots.globals == NULL:
+        roots.memories = <Wasm2cMemory **>calloc(len(binary.memories) + 1, sizeof(void *))
+        roots.all_tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
+        if roots.tables == NULL or roots.globals == NULL or roots.memories == NULL or roots.all_tables == NULL:
             raise MemoryError("no memory for the instance")
+        (<Wasm2cState **>(<char *>self.memory + self.code.module.state_offset))[0] = &self.store.running.seen
+        for i in range(<size_t>binary.imported[MemoryType], <size_t>len(binary.memories)):
+            roots.memories[roots.memory_count] = <Wasm2cMemory *>self.item_at(binary, MemoryType, i)
+            roots.memory_count += 1
         for i in range(<size_t>binary.imported[TableType], <size_t>len(binary.tables)):
+            roots.all_tables[roots.all_table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
+            roots.all_table_count += 1
             if binary.tables[i].element == "externref":
                 roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
                 roots.table_count += 1
@@ -236,9 +248,14 @@ cdef class Instance:
             ref.tail_call = NULL
             ref.instance = self.memory
             return new_func(self.store, self, signature, ref, item.name)
+        if item.number < binary.imported[type(item.type)]:
+            thing = [given for given, imported in zip(self.imports, binary.imports, strict=True)
+                     if isinstance(imported.type, type(item.type))][item.number]
+            if thing is not None:
+                return thing        # of the type that it has, not of that which is declared here
         address = self.item_at(binary, type(item.type), item.number)
         if isinstance(item.type, TableType):
-            return new_table(self.store, self, LETTERS[item.type.element], address)
+            return new_table(self.store, self, item.type, address)
         if isinstance(item.type, MemoryType):
-            return new_memory(self.store, self, address)
+            return new_memory(self.store, self, item.type, address)
         return new_global(self.store, self, item.type, address)

@@ -3,7 +3,6 @@
 # A part of _runtime.pyx.
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport UINT64_MAX
 
 cdef enum:
     PAGE_SIZE = 65536       # of a usual memory
@@ -32,6 +31,7 @@ cdef class Table:
     cdef Instance instance      # keeps the table alive
     cdef Wasm2cTable *table
     cdef char letter            # of the elements
+    cdef object declared        # the TableType in its module
 
     def __cinit__(self, *maker):
         require_maker(maker, MAKER, "a Table comes from an instance's exports")
@@ -39,8 +39,7 @@ cdef class Table:
     @property
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None."""
-        return TableType(name_of_type(self.letter), self.table.size,
-                         None if self.table.max_size == UINT32_MAX else self.table.max_size)
+        return self.declared._replace(minimum=self.table.size)
 
     def __len__(self):
         self.store.check()
@@ -78,14 +77,17 @@ cdef class Table:
         cdef uint64_t[FUNCREF_SLOTS] slots
         cdef uint32_t before
         cdef const Wasm2cModule *module = self.instance.code.module
+        cdef Running *outer
         number = PyNumber_Index(count)
         if not 0 <= number <= UINT32_MAX:
             raise ValueError(f"a table cannot grow by {number}")
         self.put(value, slots)
+        outer = set_running(&self.store.running)
         if self.letter == EXTERNREF:
             before = module.grow_externref_table(self.table, number, get_ref(slots))
         else:
             before = module.grow_funcref_table(self.table, number, <Wasm2cFuncref *>slots)
+        set_running(outer)
         if before == UINT32_MAX:
             raise ValueError(f"a table of {self.table.size} elements cannot grow by {number}")
         return before
@@ -118,12 +120,13 @@ cdef class Table:
             memcpy(self.element(i), slots, value_size(self.letter))
 
 
-cdef Table new_table(Store store, Instance instance, char letter, void *table):
+cdef Table new_table(Store store, Instance instance, object declared, void *table):
     cdef Table self = Table.__new__(Table, MAKER)
     self.store = store
     self.instance = instance
     self.table = <Wasm2cTable *>table
-    self.letter = letter
+    self.letter = LETTERS[declared.element]
+    self.declared = declared
     return self
 
 
@@ -187,14 +190,15 @@ cdef class Memory:
     cdef Store store
     cdef Instance instance      # keeps the memory alive
     cdef Wasm2cMemory *memory
+    cdef object declared        # the MemoryType in its module
 
     def __cinit__(self, *maker):
         require_maker(maker, MAKER, "a Memory comes from an instance's exports")
 
     @property
     def type(self):
-        """Its MemoryType: pages of 64 KiB now, and at most."""
-        return MemoryType(self.memory.pages, self.memory.max_pages)
+        """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""
+        return self.declared._replace(minimum=self.memory.pages)
 
     def __len__(self):
         self.store.check()
@@ -210,11 +214,14 @@ cdef class Memory:
     def grow(self, pages, /):
         """Add pages of 64 KiB; how many there were. ValueError if there cannot be so many."""
         cdef uint64_t before
+        cdef Running *outer
         number = PyNumber_Index(pages)
         self.store.check()
         if not 0 <= number <= UINT32_MAX:
             raise ValueError(f"a memory cannot grow by {number} pages")
+        outer = set_running(&self.store.running)
         before = self.instance.code.module.grow_memory(self.memory, number)
+        set_running(outer)
         if before == UINT64_MAX:
             raise ValueError(f"a memory of {self.memory.pages} pages cannot grow by {number}")
         return before
@@ -223,11 +230,12 @@ cdef class Memory:
         return f"<externref.wasm2c.Memory: {self.type}>"
 
 
-cdef Memory new_memory(Store store, Instance instance, void *memory):
+cdef Memory new_memory(Store store, Instance instance, object declared, void *memory):
     cdef Memory self = Memory.__new__(Memory, MAKER)
     self.store = store
     self.instance = instance
     self.memory = <Wasm2cMemory *>memory
+    self.declared = declared
     return self
 
 

@@ -12,11 +12,13 @@
 
 /* Raised with every change below, and of the glue: compiled modules in the cache are of no
  * use then. */
-#define WASM2C_GLUE_VERSION 1
+#define WASM2C_GLUE_VERSION 2
 
 /* Reasons to leave compiled code, besides those of wasm_rt_trap_t. */
 #define WASM2C_RAISED 100    /* an imported function raised; the exception is set */
 #define WASM2C_NO_MEMORY 101 /* no memory for a table or a linear memory */
+#define WASM2C_TOO_MUCH 102  /* the store may not have so much of it */
+#define WASM2C_INTERRUPTED 103 /* Store.interrupt(), or the time is over */
 
 /* wasm_rt_funcref_t. A null one has no code. */
 typedef struct {
@@ -52,14 +54,25 @@ typedef struct {
     void *object; /* the table, global or memory */
 } Wasm2cImport;
 
+/* What compiled code looks at: of the store that it runs for, and so of one thread at a time. */
+typedef struct {
+    char *stack_limit; /* a frame must be at a higher address: below it the stack is for others */
+    int64_t budget;    /* what compiled code may do, counted by the glue, until it asks go_on() */
+} Wasm2cState;
+
+/* No frame of compiled code is larger, in bytes: the compiler is told to refuse it. */
+#define WASM2C_MAX_FRAME (128 * 1024)
+
 typedef struct {
     /* Leaves the innermost call by the host; does not return. */
     void (*leave)(int reason);
     /* Calls the imported function that `host` stands for: 0, or -1 with an exception set.
      * Arguments are in the slots, and results are put there. */
     int (*call_host)(void *host, uint64_t *slots);
-    /* A frame must be at a higher address: below it the stack is for others. */
-    char *stack_limit;
+    /* What is to be done now and then; whether there is stack left for the frame. May leave. */
+    int (*go_on)(Wasm2cState *state, const char *frame);
+    /* Whether the store that runs may have so many more bytes of memory, elements of tables. */
+    int (*may_have)(uint64_t bytes, uint64_t elements);
 } Wasm2cHost;
 
 /* Calls `code`, a function of some type, with the arguments in the slots; the results are
@@ -76,6 +89,7 @@ typedef struct {
     uint32_t version;        /* WASM2C_GLUE_VERSION */
     size_t instance_size;    /* bytes; zeroed by the host */
     size_t imports_offset;   /* of the Wasm2cImports in it */
+    size_t state_offset;     /* of the pointer to the Wasm2cState in it */
     size_t type_count;
     const Wasm2cFunctionType *types;    /* by type index */
     void (*const *functions)(void);     /* code of each exported function, in order of export */

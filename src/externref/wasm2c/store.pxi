@@ -5,10 +5,26 @@
 cdef extern from "wasm2c/runtime.h":
     const int WASM2C_RAISED
     const int WASM2C_NO_MEMORY
+    const int WASM2C_TOO_MUCH
+    const int WASM2C_INTERRUPTED
+
+cdef extern from "_core/atomics.h" nogil:
+    long atomic_flag_swap(long *, long) noexcept
 
 cdef extern from "wasm2c/enter.h":
-    int enter(Wasm2cCall, void *, void *, uint64_t *, void **) noexcept
+    ctypedef struct Running:
+        Wasm2cState seen
+        void *innermost
+        unsigned long thread
+        void *base
+        void *store
+        long interrupted
+        int64_t timeout
+    Running *running
+    Running *set_running(Running *) noexcept
+    int enter(Running *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
     void mark_frames(RefSet *, const void *) noexcept
+    bint is_below(const Running *) noexcept
 
 # wasm_rt_strerror of wasm2c's runtime, by wasm_rt_trap_t.
 cdef tuple REASONS = (
@@ -37,14 +53,21 @@ cdef struct Roots:
     Wasm2cTable **tables
     size_t global_count
     void ***globals
+    size_t memory_count
+    Wasm2cMemory **memories     # no roots, but counted with the rest
+    size_t all_table_count
+    Wasm2cTable **all_tables    # those of funcref, too
 
 
 cdef int refuse_closed() except -1:
     raise RuntimeError("the store is closed")
 
 
-cdef int refuse_thread() except -1:
-    raise RuntimeError("the store is in use by another thread")
+cdef int refuse_use(unsigned long thread) except -1:
+    if thread == 0:
+        raise RuntimeError("the store's compiled code was interrupted by a signal, and goes on afterwards")
+    other = "greenlet" if thread == PyThread_get_thread_ident() else "thread"
+    raise RuntimeError(f"the store is in use by another {other}")
 
 
 cdef int raise_reason(int reason) except -1:
@@ -52,33 +75,48 @@ cdef int raise_reason(int reason) except -1:
         reraise()
     if reason == WASM2C_NO_MEMORY:
         raise MemoryError("no memory for a WebAssembly table or memory")
+    if reason == WASM2C_TOO_MUCH:
+        raise MemoryError("the store's memory_limit or table_limit does not allow a WebAssembly table or memory")
+    if reason == WASM2C_INTERRUPTED:
+        raise Trap("interrupted")
     raise Trap(REASONS[reason])
 
 
 @cython.final
 @cython.no_gc_clear     # the activations table clears itself
 cdef class Store:
-    """Store()\n--\n
+    """Store(*, timeout=None, memory_limit=None, table_limit=10_000_000)\n--\n
     What a group of instances shares: their references are owned and collected together.
+
+    timeout: seconds that a call from Python may take, those of the host's functions included, or None; after it
+        compiled code that runs, or comes back from the host, ends with Trap("interrupted").
+    memory_limit: bytes that all memories may have together, or None; table_limit: elements of all tables. More is
+        MemoryError when an instance is made; memory.grow and table.grow give -1.
+    Raises ValueError for a limit that is negative or no number.
 
     Close it, or use it in a with block; or let it go: objects that only the store
     keeps alive, and that lead back to it, are found by Python's cycle collector.
 
     One thread at a time: while compiled code of the store is on one thread's stack, every operation
-    on another raises RuntimeError.
+    on another raises RuntimeError, but interrupt().
     """
     cdef readonly VMExternRefActivationsTable activations
     """The table that owns the references passed in, a VMExternRefActivationsTable: to be looked at, len() and
     `collections`. Its other operations raise RuntimeError, since the store alone knows the roots."""
     cdef Roots roots            # the ring of live instances; this one stands for none
-    cdef Py_ssize_t depth       # calls into compiled code that have not returned
-    cdef unsigned long thread   # whose they are
-    cdef void *stack_base       # the end of the stack they use
+    cdef Running running        # what runs, if anything does
+    cdef uint64_t memory_limit
+    cdef uint64_t table_limit
     cdef readonly bint closed
+    cdef object greenlet        # that the host function runs in; None if there are none, or it is the thread's first
     cdef set pinned             # instances that live as long as the store
     cdef object __weakref__
 
-    def __cinit__(self):
+    def __cinit__(self, *, timeout=None, memory_limit=None, table_limit=10_000_000):
+        self.running.timeout = limit_of("timeout", timeout, 10**9) if timeout is not None else 0
+        self.memory_limit = UINT64_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
+        self.table_limit = UINT64_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
+        self.running.store = <PyObject *>self
         self.activations = VMExternRefActivationsTable()
         self.activations.lends = False      # to no code that counts
         self.roots.next = self.roots.previous = &self.roots
@@ -105,11 +143,16 @@ cdef class Store:
         if self.closed:
             return
         self.check()
-        if self.depth:
+        if self.running.innermost != NULL:
             raise RuntimeError("the store is active: it cannot be closed from within a call")
         self.closed = True
         self.pinned = set()
         self.activations.drop_all()
+
+    def interrupt(self):
+        """Stop the compiled code of the store that runs, on whatever thread: its calls from Python end with
+        Trap("interrupted") as soon as they come to a loop or a call. Nothing if none runs. From any thread."""
+        atomic_flag_swap(&self.running.interrupted, 1)
 
     def __enter__(self):
         self.check()
@@ -122,9 +165,15 @@ cdef class Store:
         """Raises unless this thread may use the store now."""
         if self.closed:
             refuse_closed()
-        if self.depth != 0 and self.thread != PyThread_get_thread_ident():
-            refuse_thread()
+        if self.running.innermost != NULL and not self.is_here():
+            refuse_use(self.running.thread)
         return 0
+
+    cdef bint is_here(self) except -1:
+        """Whether what runs is on this thread, and on the stack above us: with greenlets, its frames can be on the
+        heap."""
+        return (self.running.thread == PyThread_get_thread_ident() and is_below(&self.running)
+                and is_current_greenlet(self.greenlet))
 
     cdef Py_ssize_t collect(self) except -1:
         """gc(), for who has checked. Runs arbitrary code."""
@@ -140,8 +189,8 @@ cdef class Store:
             for i in range(roots.global_count):
                 refset_mark(entries, <uintptr_t>roots.globals[i][0])
             roots = roots.next
-        if self.depth != 0:
-            mark_frames(entries, self.stack_base)
+        if self.running.innermost != NULL:
+            mark_frames(entries, self.running.base)
         return table.sweep_unmarked()
 
     cdef int make_room(self, Py_ssize_t count) except -1:
@@ -167,15 +216,12 @@ cdef class Store:
             letters += 1
         return 0
 
-    cdef int run(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots) except -1:
+    cdef int run(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots, bint release_gil) except -1:
         """Runs compiled code. The caller has checked, and nothing ran since it inserted the arguments."""
         cdef int reason
-        if self.depth == 0:
-            self.thread = PyThread_get_thread_ident()
-            self.stack_base = NULL
-        self.depth += 1
-        reason = enter(call, code, instance, slots, &self.stack_base)
-        self.depth -= 1
+        if self.running.innermost == NULL:
+            self.running.thread = PyThread_get_thread_ident()
+        reason = enter(&self.running, call, code, instance, slots, release_gil)
         if reason != 0:
             raise_reason(reason)
         return 0
@@ -183,7 +229,8 @@ cdef class Store:
     cdef inline int settle(self) except -1:
         """At the end of a call: collects if it was the outermost and the chunk is full."""
         cdef VMExternRefActivationsTable table = self.activations
-        if self.depth == 0 and table.alloc.next == table.alloc.end and table.inserted() >= table.threshold:
+        if (self.running.innermost == NULL and table.alloc.next == table.alloc.end
+                and table.inserted() >= table.threshold):
             self.collect()
         return 0
 
@@ -195,3 +242,45 @@ cdef class Store:
                 return <object>roots.instance
             roots = roots.next
         raise RuntimeError("this funcref's instance is not of the store")
+
+    cdef bint may_have(self, uint64_t size, uint64_t elements) noexcept:
+        """Whether so many more bytes of memory and elements of tables are within the limits."""
+        cdef Roots *roots = self.roots.next
+        cdef size_t i
+        # What there is, is: its sum cannot be more than 64 bits say.
+        while roots != &self.roots:
+            for i in range(roots.memory_count):
+                size = add_up(size, roots.memories[i].size)
+            for i in range(roots.all_table_count):
+                elements = add_up(elements, roots.all_tables[i].size)
+            roots = roots.next
+        return size <= self.memory_limit and elements <= self.table_limit
+
+
+cdef object current_greenlet():
+    """The greenlet that runs; None if the program has not imported greenlet."""
+    module = sys.modules.get("greenlet")
+    return None if module is None else module.getcurrent()
+
+
+cdef bint is_current_greenlet(before) except -1:
+    """Whether the greenlet that runs is the one of before."""
+    now = current_greenlet()
+    if before is None:      # imported since: it was the thread's first
+        return now is None or now.parent is None
+    return now is before
+
+
+cdef inline uint64_t add_up(uint64_t a, uint64_t b) noexcept:
+    return a + b if a <= UINT64_MAX - b else UINT64_MAX
+
+
+cdef uint64_t limit_of(str name, value, unit) except? -1:
+    """A limit, in units of which a number has so many."""
+    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number that is not negative, or None, not {value!r}")
+    return min(int(value * unit), INT64_MAX)
+
+
+cdef bint may_have_now(uint64_t size, uint64_t elements) noexcept:
+    return running == NULL or (<Store>running.store).may_have(size, elements)
