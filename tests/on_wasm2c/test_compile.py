@@ -40,6 +40,14 @@ def test_the_module_lists_imports_and_exports(cache):
     assert module.exports == [("t", wasm2c.TableType("funcref", 1, 5), 0)]
 
 
+def test_a_memorys_type_says_whether_addresses_have_64_bits(cache):
+    module = wasm2c.compile('(module (import "e" "m" (memory i64 1 5)) (memory (export "n") 2))')
+    large, small = module.imports[0].type, module.exports[0].type
+    assert (large, str(large)) == (wasm2c.MemoryType(1, 5, is64=True), "64-bit memory of 1 to 5 pages")
+    assert (small, str(small)) == (wasm2c.MemoryType(2, None), "memory of 2 to any pages")
+    assert large != wasm2c.MemoryType(1, 5)
+
+
 def test_a_cached_module_needs_no_compiler_run(cache, monkeypatch):
     wasm2c.compile(TEXT.format(6))
     monkeypatch.setattr(wasm2c.compiler, "build", None)      # cannot be called
@@ -101,7 +109,9 @@ def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):
     ('(module (func (export "f") (param v128)))', "v128"), ('(module (import "e" "g" (global v128)))', "v128"),
     ('(module (import "e" "g" (global externref)) (table 1 externref) (elem (i32.const 0) externref (global.get 0)))',
      "element segments of externref"),
-], ids=range(9))
+    ("(module (table i64 2 funcref))", "64-bit tables are not supported: wasm2c checks the low half of the index only"),
+    ('(module (import "e" "t" (table i64 2 externref)))', "64-bit tables are not supported"),
+], ids=range(11))
 def test_what_cannot_be_compiled_says_why(cache, source, message):
     with pytest.raises(wasm2c.CompileError, match=message):
         wasm2c.compile(source)

@@ -39,13 +39,15 @@ class TableType(NamedTuple):
 
 
 class MemoryType(NamedTuple):
-    """A linear memory's type; sizes in pages, maximum None if there is none."""
+    """A linear memory's type; sizes in pages, maximum None if there is none; whether addresses have 64 bits."""
 
     minimum: int
     maximum: int | None
+    is64: bool = False
 
     def __str__(self) -> str:
-        return f"memory of {self.minimum} to {'any' if self.maximum is None else self.maximum} pages"
+        return (f"{'64-bit ' if self.is64 else ''}memory of {self.minimum} to "
+                f"{'any' if self.maximum is None else self.maximum} pages")
 
 
 class GlobalType(NamedTuple):
@@ -115,15 +117,21 @@ class Reader:
         except KeyError:
             raise UnsupportedError(f"value type {code:#x} is not supported") from None
 
-    def limits(self) -> tuple[int, int | None]:
+    def limits(self) -> tuple[int, int | None, bool]:
+        """Minimum, maximum, and whether indices have 64 bits."""
         flags = self.byte()
         if flags & ~0x05:   # 1: there is a maximum, 4: 64-bit addresses
             raise UnsupportedError("shared memories and custom page sizes are not supported")
         minimum = self.unsigned()
-        return minimum, self.unsigned() if flags & 1 else None
+        return minimum, self.unsigned() if flags & 1 else None, bool(flags & 4)
 
     def table_type(self) -> TableType:
-        return TableType(self.value_type(), *self.limits())
+        element = self.value_type()
+        minimum, maximum, is64 = self.limits()
+        if is64:
+            # Its C would let an index of 2**32 pass as 0.
+            raise UnsupportedError("64-bit tables are not supported: wasm2c checks the low half of the index only")
+        return TableType(element, minimum, maximum)
 
     def memory_type(self) -> MemoryType:
         return MemoryType(*self.limits())
