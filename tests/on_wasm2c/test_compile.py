@@ -36,8 +36,21 @@ def test_text_binary_and_both_as_files(tmp_path, cache):
 
 def test_the_module_lists_imports_and_exports(cache):
     module = wasm2c.compile('(module (import "e" "g" (global (mut i64))) (table (export "t") 1 5 funcref))')
-    assert module.imports == [("e", "g", wasm2c.GlobalType("i64", True))]
-    assert module.exports == [("t", wasm2c.TableType("funcref", 1, 5), 0)]
+    assert module.imports == (("e", "g", wasm2c.GlobalType("i64", True)),)
+    assert module.exports == (("t", wasm2c.TableType("funcref", 1, 5), 0),)
+
+
+def test_nobody_changes_what_linking_uses(cache):
+    module = wasm2c.compile("""(module (func (export "f") (result i32) (i32.const 1))
+        (func (export "g") (param i64) (result i64) (local.get 0)))""")
+    binary = module._binary
+    for items in (module.imports, module.exports, binary.types, binary.functions, binary.function_types, binary.tables,
+                  binary.memories, binary.globals, binary.sections, binary.raw_imports):
+        assert type(items) is tuple
+    with pytest.raises(AttributeError):
+        module.exports.pop(0)
+    with pytest.raises(TypeError):
+        module.exports[0] = module.exports[1]
 
 
 def test_a_memorys_type_says_whether_addresses_have_64_bits(cache):

@@ -10,8 +10,10 @@ Only for modules that wasm-validate accepted: of those nothing is checked again.
 Source: WebAssembly Core Specification, "Binary Format".
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT = range(10)
@@ -175,84 +177,72 @@ def name(text: str) -> bytes:
 
 
 class Binary:
-    """A valid module's binary; the types of what it has. Raises UnsupportedError."""
+    """A valid module's binary; the types of what it has. Raises UnsupportedError.
+
+    Instances are linked by what it says, so all of it is tuples: nothing changes once it is read.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self.types: list[FuncType] = []
-        self.imports: list[Import] = []
-        # By index, imports first.
-        self.functions: list[FuncType] = []
-        self.function_types: list[int] = []
-        self.tables: list[TableType] = []
-        self.memories: list[MemoryType] = []
-        self.globals: list[GlobalType] = []
-        self.exports: list[Export] = []
-        self.sections = list(sections(data))
-        readers = {TYPE: self.read_types, IMPORT: self.read_imports, FUNCTION: self.read_functions,
-                   TABLE: self.read_tables, MEMORY: self.read_memories, GLOBAL: self.read_globals,
-                   EXPORT: self.read_exports, ELEMENT: self.read_elements}
-        self.raw_imports: list[bytes] = []      # what follows the names
-        for number, content in self.sections:
-            if number in readers:
-                reader = Reader(content)
-                for _ in range(reader.unsigned()):
-                    readers[number](reader)
+        self.sections = tuple(sections(data))
+        self.types = self.read(TYPE, Reader.function_type)
+        imports = self.read(IMPORT, self.read_import)
+        self.imports = tuple(item for item, _ in imports)
+        self.raw_imports = tuple(raw for _, raw in imports)     # what follows the names
         # How many of each kind are imported.
-        self.imported = {kind: sum(isinstance(item.type, kind) for item in self.imports)
-                         for kind in (FuncType, TableType, MemoryType, GlobalType)}
+        self.imported = {kind: len(self.imported_types(kind)) for kind in (FuncType, TableType, MemoryType, GlobalType)}
+        # By index, imports first.
+        self.function_types = (*(Reader(raw[1:]).unsigned() for raw in self.raw_imports if raw[0] == 0),
+                               *self.read(FUNCTION, Reader.unsigned))
+        self.functions = tuple(self.types[index] for index in self.function_types)
+        self.tables = self.imported_types(TableType) + self.read(TABLE, self.read_table)
+        self.memories = self.imported_types(MemoryType) + self.read(MEMORY, Reader.memory_type)
+        self.globals = self.imported_types(GlobalType) + self.read(GLOBAL, self.read_global)
+        self.exports = self.read(EXPORT, self.read_export)
+        self.read(ELEMENT, self.check_elements)
 
-    def read_types(self, reader: Reader) -> None:
-        self.types.append(reader.function_type())
+    def read(self, number: int, read: Callable[[Reader], T]) -> tuple[T, ...]:
+        """What the section of this number lists; nothing if there is none."""
+        reader = Reader(dict(self.sections).get(number, b"\0"))
+        return tuple(read(reader) for _ in range(reader.unsigned()))
 
-    def read_imports(self, reader: Reader) -> None:
+    def imported_types(self, kind: type[T]) -> tuple[T, ...]:
+        return tuple(item.type for item in self.imports if isinstance(item.type, kind))
+
+    def read_import(self, reader: Reader) -> tuple[Import, bytes]:
         module, field = reader.name(), reader.name()
         start = reader.at
         kind = reader.byte()
         item: ExternType
         if kind == 0:
-            index = reader.unsigned()
-            item = self.types[index]
-            self.functions.append(item)
-            self.function_types.append(index)
+            item = self.types[reader.unsigned()]
         elif kind == 1:
             item = reader.table_type()
-            self.tables.append(item)
         elif kind == 2:
             item = reader.memory_type()
-            self.memories.append(item)
         elif kind == 3:
             item = reader.global_type()
-            self.globals.append(item)
         else:
             raise UnsupportedError("importing exception tags is not supported")
-        self.imports.append(Import(module, field, item))
-        self.raw_imports.append(reader.data[start:reader.at])
+        return Import(module, field, item), reader.data[start:reader.at]
 
-    def read_functions(self, reader: Reader) -> None:
-        index = reader.unsigned()
-        self.functions.append(self.types[index])
-        self.function_types.append(index)
-
-    def read_tables(self, reader: Reader) -> None:
+    def read_table(self, reader: Reader) -> TableType:
         if reader.data[reader.at] == 0x40:
             raise UnsupportedError("tables with an initial value are not supported")
-        self.tables.append(reader.table_type())
+        return reader.table_type()
 
-    def read_memories(self, reader: Reader) -> None:
-        self.memories.append(reader.memory_type())
-
-    def read_globals(self, reader: Reader) -> None:
-        self.globals.append(reader.global_type())
+    def read_global(self, reader: Reader) -> GlobalType:
+        result = reader.global_type()
         reader.skip_constant()
+        return result
 
-    def read_exports(self, reader: Reader) -> None:
+    def read_export(self, reader: Reader) -> Export:
         field, kind, index = reader.name(), reader.byte(), reader.unsigned()
         if kind > 3:
             raise UnsupportedError("exporting exception tags is not supported")
-        items: list[list[ExternType]] = [self.functions, self.tables, self.memories, self.globals]  # type: ignore[list-item]
-        self.exports.append(Export(field, items[kind][index], index))
+        items: tuple[tuple[ExternType, ...], ...] = (self.functions, self.tables, self.memories, self.globals)
+        return Export(field, items[kind][index], index)
 
-    def read_elements(self, reader: Reader) -> None:
+    def check_elements(self, reader: Reader) -> None:
         flags = reader.unsigned()
         element = "funcref"
         if not flags & 1:       # active: the table, unless it is the first, and where to start

@@ -43,7 +43,7 @@ class CompileError(Exception):
 class Module:
     """A compiled module, made by compile(); of no store, and usable in any.
 
-    imports, exports: lists of named tuples, (module, name, type) and (name, type, number), the last its index.
+    imports, exports: tuples of named tuples, (module, name, type) and (name, type, number), the last its index.
     """
 
     __module__ = "externref.wasm2c"
@@ -56,7 +56,7 @@ class Module:
         self._library = ctypes.CDLL(str(library))       # never unloaded
         entry = ctypes.cast(self._library.externref_wasm2c_module, ctypes.c_void_p).value
         assert entry is not None
-        self._code = Code(entry, binary.types)
+        self._code = Code(entry, list(binary.types))
 
     def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None, *,
                     release_gil: bool = False) -> Instance:
