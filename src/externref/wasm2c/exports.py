@@ -1,11 +1,41 @@
 """Exports: what an instance exports, by name."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Guarded:
+    """A method of Exports; no attribute if something is exported under its name."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __get__(self, exports: "Exports | None", owner: type) -> Any:
+        if exports is None:
+            return self.method
+        if self.method.__name__ in exports._items:
+            raise AttributeError    # Python asks __getattr__ next, which says why
+        return self.method.__get__(exports, owner)
+
+
+def guarded(method: F) -> F:
+    return cast(F, Guarded(method))
 
 
 class Exports(Mapping[str, Any]):
-    """What an instance exports, by name: a mapping, and as attributes."""
+    """What an instance exports, by name: a mapping, and as attributes.
+
+    exports["f"] is the export, whatever its name, and raises KeyError if there is none. exports.f
+    is the same for most names, and raises AttributeError if there is none. For these it is not:
+
+    - `get`, `items` and `values` are the mapping's methods, and AttributeError if something is
+      exported under that name, so that neither is taken for the other: exports["get"] is the export.
+    - `keys` is always the mapping's method, since dict(exports) and f(**exports) call it.
+    - So are names that begin with an underscore and that the class has, such as `__len__`: they
+      are Python's own.
+    """
 
     __module__ = "externref.wasm2c"
     __slots__ = ("_items",)
@@ -22,16 +52,34 @@ class Exports(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._items)
 
+    @guarded
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._items.get(key, default)
+
+    @guarded
+    def items(self) -> ItemsView[str, Any]:
+        return ItemsView(self)
+
+    @guarded
+    def values(self) -> ValuesView[Any]:
+        return ValuesView(self)
+
+    def __eq__(self, other: object) -> bool:
+        # The mapping's own would ask for the attribute `items`.
+        return self._items == dict(other) if isinstance(other, Mapping) else NotImplemented
+
     def __getattr__(self, name: str) -> Any:
         if name == "_items":    # of one that is being copied: not there yet
             raise AttributeError(name)
+        if hasattr(Exports, name):
+            raise AttributeError(f"{name!r} is an export and a method of the mapping: use exports[{name!r}]")
         try:
             return self._items[name]
         except KeyError:
             raise AttributeError(f"the instance exports nothing named {name!r}") from None
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._items]
+        return sorted({*super().__dir__(), *self._items})
 
     def __repr__(self) -> str:
         return f"<exports {', '.join(map(repr, self._items))}>"
