@@ -167,6 +167,6 @@ def test_a_compiler_that_fails_is_quoted(cache, monkeypatch, tmp_path):
     with pytest.raises(wasm2c.CompileError, match="exit status 3: glue.c: error: no luck"):
         wasm2c.compile(TEXT.format(12))
     assert not cache.exists() or not list(cache.iterdir())
-    script.write_text("#!/bin/sh\nfor last; do :; done; [ \"$1\" = --version ] || : > \"$last\"\n")
+    script.write_text("#!/bin/sh\nfor last; do :; done; [ \"$1\" = --version ] || { : > \"$last\"; : > \"${last%.o}.su\"; }\n")
     with pytest.raises(wasm2c.CompileError, match="no library that can be loaded"):
         wasm2c.compile(TEXT.format(12), cache=False)

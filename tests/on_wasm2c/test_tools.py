@@ -56,9 +56,17 @@ def test_a_text_that_is_no_unicode(source):
         compile(source)
 
 
-def test_a_compiler_that_writes_nothing(monkeypatch):
+@posix
+def test_a_compiler_that_writes_nothing(script, monkeypatch):
+    link = 'for a; do case "$a" in *.o) o="$a";; esac; done; case "$*" in *" -c "*) : > "$o"; : > "${o%.o}.su";; esac'
     monkeypatch.setenv("CC", shutil.which("true"))
     with pytest.raises(wasm2c.CompileError, match="made no library"):
+        compile()
+    script(link)
+    with pytest.raises(wasm2c.CompileError, match="made no library"):
+        compile()
+    script(link.replace(': > "${o%.o}.su"', ":"))
+    with pytest.raises(wasm2c.CompileError, match="does not say how large stack frames are"):
         compile()
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
-CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT = range(10)
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE = range(11)
 
 
 class FuncType(NamedTuple):
@@ -282,6 +282,7 @@ class Binary:
         exports = unsigned(len(items)) + b"".join(
             name(field) + bytes([kind]) + unsigned(i) for field, kind, i in items)
         content = dict(self.sections) | {IMPORT: imports, EXPORT: exports}
+        content.pop(CUSTOM, None)
         # The sections' numbers are their order, but for two: 12 is before 10, 13 before 6.
         order = sorted(content, key=lambda number: {12: 9.5, 13: 5.5}.get(number, number))
         return b"\0asm\1\0\0\0" + b"".join(
@@ -289,11 +290,9 @@ class Binary:
 
 
 def sections(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each section that is not a custom one."""
+    """Number and content of each section."""
     reader = Reader(data)
     reader.at = 8       # the magic number and the version
     while reader.at < len(data):
         number = reader.byte()
-        content = reader.bytes(reader.unsigned())
-        if number != CUSTOM:
-            yield number, content
+        yield number, reader.bytes(reader.unsigned())

@@ -13,11 +13,12 @@ import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
 from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
 from externref.wasm2c.glue import can_be_carried, glue, mended
+from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 FLAGS = [
-    "-shared", "-fPIC",
+    "-fPIC",
     "-O2",
     "-w",                           # no warnings: the C is not the user's
     "-std=gnu11",
@@ -30,6 +31,8 @@ FLAGS = [
     "-frounding-math",              # floats as Wasm has them: nothing is worked out ahead for one rounding mode,
     "-fsignaling-nans",             # and no operation left out that makes a signalling NaN a quiet one
 ]
+# After $CFLAGS: check_frames() looks at the machine code's frames, which must be those of the library.
+LAST_FLAGS = ["-fstack-usage", "-fno-lto"]
 
 
 # wasm2c knows fewer features than wat2wasm and wasm-validate; at relaxed SIMD it aborts. An exception
@@ -122,7 +125,7 @@ def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tool
     version = tools.run(*compiler, "--version")
     digest = hashlib.sha256()
     for part in (externref.__version__, str(GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
-                 repr(flags), hashlib.sha256(glue_sources()).hexdigest()):
+                 repr(flags + LAST_FLAGS), hashlib.sha256(glue_sources()).hexdigest()):
         digest.update(part.encode() + b"\0")
     digest.update(binary.renamed())
     return digest.hexdigest()
@@ -131,7 +134,7 @@ def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tool
 def glue_sources() -> bytes:
     """What the C around a module is made from."""
     here = Path(__file__).parent
-    return b"".join((here / name).read_bytes() for name in ("binary.py", "glue.py", "runtime.h"))
+    return b"".join((here / name).read_bytes() for name in ("binary.py", "glue.py", "limits.py", "runtime.h"))
 
 
 def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, tools: Tools) -> Path:
@@ -141,8 +144,14 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, t
     tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", wasm, "-n", "m", "-o", source)
     write(source, mended(source.read_text()).encode())
     write(folder / "glue.c", glue(binary).encode())
-    tools.run(*compiler, *flags, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
-              f"-I{Path(__file__).parent}", folder / "glue.c", "-lm", "-o", library)
+    tools.run(*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
+              f"-I{Path(__file__).parent}", "-c", folder / "glue.c", "-o", folder / "glue.o")
+    if not (folder / "glue.o").is_file():
+        raise CompileError(f"{compiler[0]} made no library")
+    if not (folder / "glue.su").is_file():
+        raise CompileError(f"{compiler[0]} does not say how large stack frames are (-fstack-usage)")
+    check_frames(binary, folder / "glue.su")
+    tools.run(*compiler, *flags, "-shared", folder / "glue.o", "-lm", "-o", library)
     if not library.is_file():
         raise CompileError(f"{compiler[0]} made no library")
     return library
@@ -155,6 +164,17 @@ def check_supported(binary: Binary) -> None:
             (getattr(item.type, "value", "i32"), getattr(item.type, "element", "i32")), ())
         if not can_be_carried(values):
             raise UnsupportedError(f"{item.name!r}: v128 values cannot pass between Python and WebAssembly")
+
+
+def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
+    """Raises CompileError if the module has tail calls and a type too large for wasm2c's buffer."""
+    if fit_tail_calls(binary):
+        return
+    try:
+        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--disable-tail-call", folder / "source.wasm")
+    except CompileError as error:
+        raise CompileError("tail calls are not supported in a module with a function type whose parameters or results "
+                           f"take more than {TAIL_CALL_BUFFER} bytes: {error}") from None
 
 
 def with_digest(library: bytes) -> bytes:
@@ -189,37 +209,42 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
     negative, OSError if the source cannot be read.
     """
     tools = Tools(timeout)
-    with temporary_folder() as name:
-        folder = Path(name)
-        data = to_binary(source, folder, tools)
+    try:
+        with temporary_folder() as name:
+            return compile_in(Path(name), source, cache, tools)
+    except UnsupportedError as error:
+        raise CompileError(str(error)) from None
+
+
+def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool, tools: Tools) -> Module:
+    """What compile() does, with a folder for what is needed only until the library is made."""
+    binary = Binary(to_binary(source, folder, tools))
+    check_supported(binary)
+    check_limits(binary)
+    check_tail_calls(binary, folder, tools)
+    compiler = require_compiler()
+    flags = FLAGS + words("CFLAGS")
+    if not cache:
+        return load(binary, build(binary, compiler, flags, folder, tools))
+    kept = cache_folder() / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
+    if is_whole(kept):
         try:
-            binary = Binary(data)
-            check_supported(binary)
-        except UnsupportedError as error:
-            raise CompileError(str(error)) from None
-        compiler = require_compiler()
-        flags = FLAGS + words("CFLAGS")
-        if not cache:
-            return load(binary, build(binary, compiler, flags, folder, tools))
-        kept = cache_folder() / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
-        if is_whole(kept):
-            try:
-                return Module(binary, kept)
-            except (OSError, AttributeError):
-                pass    # of another machine: made again
-        library = build(binary, compiler, flags, folder, tools)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may be at the same: whole files only, the last one stays.
-        handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=LIBRARY_SUFFIX)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(with_digest(library.read_bytes()))
-            os.chmod(temporary, 0o755)
-            os.replace(temporary, kept)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        return load(binary, kept)
+            return Module(binary, kept)
+        except (OSError, AttributeError):
+            pass    # of another machine: made again
+    library = build(binary, compiler, flags, folder, tools)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may be at the same: whole files only, the last one stays.
+    handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=LIBRARY_SUFFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(with_digest(library.read_bytes()))
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, kept)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return load(binary, kept)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+MESSAGE_LIMIT = 10_000      # characters of a tool's message that an error quotes
+
 
 class CompileError(Exception):
     """The module could not be compiled: it is invalid, uses an unsupported feature, is over a limit, or a
@@ -47,6 +49,8 @@ class Tools:
                 raise
         if process.returncode != 0:
             message = (errors + output).strip() or "it printed no message"
+            if len(message) > MESSAGE_LIMIT:    # a compiler may have a line for every one of a module's
+                message = message[:MESSAGE_LIMIT] + " ..."
             raise CompileError(f"{command[0]} {ending(process.returncode)}: {message}")
         return output
 
