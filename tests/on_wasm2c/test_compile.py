@@ -83,7 +83,7 @@ def test_a_broken_entry_is_made_again(cache, damage):
     entry.unlink()      # not the file that this process has mapped
     entry.write_bytes(damage(whole))
     assert answer(wasm2c.compile(TEXT.format(8))) == 8
-    assert wasm2c.compiler.is_whole(entry) and len(list(cache.iterdir())) == 1
+    assert wasm2c.cache.is_whole(entry) and len(list(cache.iterdir())) == 1
 
 
 def test_flags_and_compiler_are_part_of_the_key(cache, compilers, monkeypatch):
@@ -106,14 +106,14 @@ with wasm2c.Store() as store:
             for _ in range(4)]
     assert [run.communicate(timeout=100) for run in runs] == [(b"10\n", b"")] * 4
     (entry,) = cache.iterdir()
-    assert wasm2c.compiler.is_whole(entry)
+    assert wasm2c.cache.is_whole(entry)
 
 
 def test_the_users_cache_folder_is_the_default(tmp_path, monkeypatch):
     platformdirs = pytest.importorskip("platformdirs")
     monkeypatch.delenv("EXTERNREF_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert str(wasm2c.compiler.cache_folder()).startswith(platformdirs.user_cache_dir("externref"))
+    assert str(wasm2c.cache.cache_folder()).startswith(platformdirs.user_cache_dir("externref"))
 
 
 @pytest.mark.parametrize("source, message", [

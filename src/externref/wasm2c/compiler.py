@@ -1,4 +1,4 @@
-"""compile(): from a WebAssembly module to machine code that is loaded, and the cache in between."""
+"""compile(): from a WebAssembly module to machine code that is loaded."""
 
 import ctypes
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
 from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
+from externref.wasm2c.cache import is_whole, keep, open_folder
 from externref.wasm2c.glue import can_be_carried, glue, mended
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
@@ -107,19 +108,6 @@ def write(path: Path, data: bytes) -> None:
         raise CompileError(f"no temporary file can be written: {error}") from error
 
 
-def cache_folder() -> Path:
-    """Where compiled modules are kept: $EXTERNREF_CACHE_DIR, else the user's cache folder."""
-    chosen = os.environ.get("EXTERNREF_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    try:
-        import platformdirs
-    except ImportError:
-        raise CompileError('platformdirs is not installed: pip install "externref[wasm2c]", '
-                           "set EXTERNREF_CACHE_DIR, or pass cache=False") from None
-    return Path(platformdirs.user_cache_dir("externref", appauthor=False)) / "wasm2c"
-
-
 def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tools) -> str:
     """A name for the library: everything that it depends on, hashed. Names and custom sections are not in it."""
     version = tools.run(*compiler, "--version")
@@ -177,21 +165,6 @@ def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
                            f"take more than {TAIL_CALL_BUFFER} bytes: {error}") from None
 
 
-def with_digest(library: bytes) -> bytes:
-    """A library followed by its hash. Loaders ignore what follows; loading one that was cut off can
-    kill the process, so that is found out before."""
-    return library + hashlib.sha256(library).digest()
-
-
-def is_whole(kept: Path) -> bool:
-    """Whether the cache has this file, as with_digest() made it."""
-    try:
-        data = kept.read_bytes()
-    except FileNotFoundError:
-        return False
-    return with_digest(data[:-32]) == data
-
-
 def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout: float | None = None) -> Module:
     """Compile a WebAssembly module to machine code and load it.
 
@@ -199,7 +172,9 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
     cache: whether to keep the compiled module, in $EXTERNREF_CACHE_DIR or the user's cache folder,
         and to use the one kept there. It depends on everything the result does: the
         module, the versions of externref, wabt and the compiler, $CC and $CFLAGS. Several
-        processes may compile one module at the same time.
+        processes may compile one module at the same time. If the folder cannot be made or
+        written, or is full, or others may write there, the module is compiled without it; the
+        logger "externref.wasm2c" has the reason, as information.
     timeout: seconds that wasm2c, the C compiler and the others may take together; None if any.
         A module can be made so that a compiler takes hours. Then they and what they
         started are killed; so they are when this is interrupted.
@@ -224,27 +199,17 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
     check_tail_calls(binary, folder, tools)
     compiler = require_compiler()
     flags = FLAGS + words("CFLAGS")
-    if not cache:
+    cached = open_folder() if cache else None
+    if cached is None:
         return load(binary, build(binary, compiler, flags, folder, tools))
-    kept = cache_folder() / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
+    kept = cached / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
     if is_whole(kept):
         try:
             return Module(binary, kept)
         except (OSError, AttributeError):
             pass    # of another machine: made again
     library = build(binary, compiler, flags, folder, tools)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may be at the same: whole files only, the last one stays.
-    handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=LIBRARY_SUFFIX)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(with_digest(library.read_bytes()))
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, kept)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return load(binary, kept)
+    return load(binary, kept if keep(library, kept) else library)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
