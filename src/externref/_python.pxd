@@ -106,10 +106,23 @@ cdef inline void make_collected(type cls, traverseproc traverse, inquiry clear) 
     PyType_Modified(<PyTypeObject *>cls)
 
 
-cdef inline int require_maker(tuple given, object maker, str refusal) except -1:
-    """For the __cinit__ of what only the package makes: `maker`, an object of the module's own, must have
+cdef inline tuple secret_maker():
+    """A tuple for the arguments of __new__ that nobody else can have: the collector does not know it, so neither do
+    gc.get_objects() and gc.get_referrers(), in a collection that making the object runs."""
+    maker = (object(),)
+    PyObject_GC_UnTrack(<PyObject *>maker)
+    return maker
+
+
+cdef inline object make_secretly(type cls, tuple maker):
+    """cls.__new__(cls, *maker), with that very tuple: Cython would make another."""
+    return own_reference((<TypeSlots *>cls).tp_new(<PyTypeObject *>cls, <PyObject *>maker, NULL))
+
+
+cdef inline int require_maker(tuple given, tuple maker, str refusal) except -1:
+    """For the __cinit__ of what only the package makes: `maker`, a secret_maker() of the module's own, must have
     been given. TypeError with the refusal."""
     # By identity: an argument's == may say anything.
-    if len(given) != 1 or given[0] is not maker:
+    if len(given) != 1 or given[0] is not maker[0]:
         raise TypeError(refusal)
     return 0

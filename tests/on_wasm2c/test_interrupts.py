@@ -55,7 +55,7 @@ def endless(request, compile):
 
 
 def test_timeout(endless):
-    store, exports = endless(timeout=0.05)
+    _, exports = endless(timeout=0.05)
     for _ in range(2):
         with pytest.raises(wasm2c.Trap, match="^interrupted$"):
             exports.f()
@@ -74,7 +74,7 @@ def test_interrupt_from_another_thread(endless):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer sends a signal here")
 def test_keyboard_interrupt(endless):
-    store, exports = endless()
+    _, exports = endless()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:

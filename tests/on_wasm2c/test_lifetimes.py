@@ -361,3 +361,45 @@ def test_a_collection_while_several_results_are_made(references, store):
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(collect)
+
+
+def test_a_long_chain_of_instances_is_freed(compile):
+    module = compile('(module (import "e" "r" (global externref)))')
+    instance = None
+    for _ in range(60_000):
+        instance = module.instantiate(wasm2c.Store(), {"e": {"r": instance}})
+    del instance
+
+
+def test_nobody_takes_from_the_store_what_its_tables_call(compile, store):
+    module = compile("""(module (table (export "t") 2 funcref) (func $f (result i32) (i32.const 5)) (elem (i32.const 0) $f))""")
+    function = module.instantiate(store).exports.t[0]
+    for thing in gc.get_referents(store):
+        for empty in ("clear", "pop"):
+            assert not hasattr(thing, empty)
+    del function
+    gc.collect()
+
+
+def test_what_makes_a_func_cannot_be_found(compile, store):
+    # 3.11 collects where memory is allocated, between the arguments and the check of them.
+    table = compile('(module (table (export "t") 2 funcref) (func $f) (elem (i32.const 0) $f))').instantiate(store).exports.t
+    found = []
+
+    def look(phase, info):
+        found.extend(thing[0] for thing in gc.get_objects() if type(thing) is tuple and len(thing) == 1)
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(look)
+    try:
+        for threshold in range(1, 12):
+            gc.collect()
+            gc.set_threshold(threshold)
+            function = table[0]
+            gc.set_threshold(*thresholds)
+    finally:
+        gc.callbacks.remove(look)
+        gc.set_threshold(*thresholds)
+    for thing in found:
+        with pytest.raises(TypeError):
+            type(function)(thing)

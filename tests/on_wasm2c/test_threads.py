@@ -70,3 +70,33 @@ def test_two_stores_on_two_threads_trap_apart(compile):
     for thread in threads:
         thread.join()
     assert len(caught) == 15
+
+
+def test_a_result_whose_finalizer_lets_another_thread_enter(compile):
+    # What runs is put back when the last Python object is gone.
+    module = compile('(module (import "e" "f" (func $f (result i32))) (func (export "go") (drop (call $f)) unreachable))')
+    inside, go_on, traps = threading.Event(), threading.Event(), []
+
+    def run(function):
+        with pytest.raises(wasm2c.Trap, match="Unreachable"):
+            module.instantiate(wasm2c.Store(), {"e": {"f": function}}).exports.go()
+        traps.append(1)
+
+    def wait():
+        inside.set()
+        go_on.wait(10)
+        return 1
+
+    class Result:
+        def __index__(self):
+            return 1
+
+        def __del__(self):
+            other.start()
+            inside.wait(10)
+
+    other = threading.Thread(target=run, args=[wait])
+    run(Result)
+    go_on.set()
+    other.join()
+    assert len(traps) == 2

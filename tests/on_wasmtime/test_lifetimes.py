@@ -338,3 +338,53 @@ def test_a_cycle_through_the_store_lives_as_long_as_the_store(instantiate):
     externref.drain()
     gc.collect()
     assert alive() is None
+
+
+def test_an_argument_that_collects_when_it_dies_leaves_the_result():
+    engine = wasmtime.Engine()
+    store = wasmtime.Store(engine)
+    ref = wasmtime.ValType.externref()
+
+    class Argument:
+        def __del__(self):
+            store.gc()
+            externref.drain()
+            for i in range(3):
+                ident([i])
+
+    def host(argument):
+        del argument
+        hold.value = None       # the store gives it up: it dies with the arguments
+        store.gc()
+        externref.drain()
+        return result
+
+    function = externref.wasmtime.func(store, wasmtime.FuncType([ref], [ref]), host)
+    instance = wasmtime.Instance(store, wasmtime.Module(engine, """(module (import "e" "f" (func $f (param externref) (result externref)))
+      (global $g (export "g") (mut externref) (ref.null extern))
+      (func (export "go") (result externref) (call $f (global.get $g)))
+      (func (export "id") (param externref) (result externref) (local.get 0)))"""), [function]).exports(store)
+    go, ident, hold = (externref.wasmtime.bind(store, instance[name]) for name in ("go", "id", "g"))
+    hold.value = Argument()
+    result = ["result"]
+    assert go() is result
+    store.close()
+
+
+def test_a_store_closed_again_by_a_finalizer_that_closing_runs():
+    engine = wasmtime.Engine()
+    module = wasmtime.Module(engine, '(module (global (export "g") (mut externref) (ref.null extern)))')
+
+    class Closes:
+        def __init__(self, store):
+            self.store = store
+
+        def __del__(self):
+            self.store.close()
+
+    for _ in range(20):
+        store = wasmtime.Store(engine)
+        hold = externref.wasmtime.bind(store, wasmtime.Instance(store, module, []).exports(store)["g"])
+        hold.value = Closes(store)
+        store.close()
+        externref.drain()

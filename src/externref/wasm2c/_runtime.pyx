@@ -42,8 +42,8 @@ from externref._core cimport end_hold, hold, hold_lent, lend_value, take_held
 from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number, refuse_kind)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, reraise,
-    require_maker, vectorcallfunc)
+    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly, reraise,
+    require_maker, secret_maker, vectorcallfunc)
 import math
 import sys
 
@@ -119,7 +119,7 @@ class LinkError(Exception):
 
 
 # Who has it may make a Func, Table, Global or Memory: one made from Python would have nothing behind it.
-cdef object MAKER = object()
+cdef tuple MAKER = secret_maker()
 
 
 include "types.pxi"

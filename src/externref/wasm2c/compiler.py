@@ -25,7 +25,6 @@ FLAGS = [
     "-std=gnu11",
     "-fvisibility=hidden",          # of externref_wasm2c_module() alone: modules have functions of the same names
     "-fno-optimize-sibling-calls",  # a call is a call, so endless recursion has frames, and runs out of stack
-    "-DINTERRUPTIBLE=1",            # glue.py: loops and calls ask now and then whether to go on
     "-DNDEBUG",                     # wasm2c's runtime: a bug in it is no reason to end the process
     "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1",    # or the runtime replaces the process's handler of SIGSEGV
     "-DWASM_RT_STACK_DEPTH_COUNT=1",        # a look at the depth in every function; glue.py has it look at the stack
@@ -165,7 +164,8 @@ def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
                            f"take more than {TAIL_CALL_BUFFER} bytes: {error}") from None
 
 
-def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout: float | None = None) -> Module:
+def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout: float | None = None, *,
+            interruptible: bool = True) -> Module:
     """Compile a WebAssembly module to machine code and load it.
 
     source: bytes, a Wasm binary; str, its text format; a path, a file with either.
@@ -178,6 +178,8 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
     timeout: seconds that wasm2c, the C compiler and the others may take together; None if any.
         A module can be made so that a compiler takes hours. Then they and what they
         started are killed; so they are when this is interrupted.
+    interruptible: whether its code asks now and then whether to go on; else a loop without calls ends with itself
+        alone, and neither Ctrl-C nor Store(timeout=...) stops it. docs/wasm.md has what it costs.
     The shared library stays loaded until the process ends.
 
     Raises CompileError (see there), TypeError for another source, ValueError for a timeout that is
@@ -186,19 +188,20 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
     tools = Tools(timeout)
     try:
         with temporary_folder() as name:
-            return compile_in(Path(name), source, cache, tools)
+            return compile_in(Path(name), source, cache, tools, [*FLAGS, f"-DINTERRUPTIBLE={int(interruptible)}"])
     except UnsupportedError as error:
         raise CompileError(str(error)) from None
 
 
-def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool, tools: Tools) -> Module:
+def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool, tools: Tools,
+               flags: list[str]) -> Module:
     """What compile() does, with a folder for what is needed only until the library is made."""
     binary = Binary(to_binary(source, folder, tools))
     check_supported(binary)
     check_limits(binary)
     check_tail_calls(binary, folder, tools)
     compiler = require_compiler()
-    flags = FLAGS + words("CFLAGS")
+    flags = flags + words("CFLAGS")
     cached = open_folder() if cache else None
     if cached is None:
         return load(binary, build(binary, compiler, flags, folder, tools))

@@ -105,7 +105,7 @@ call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
 
 
 cdef Func new_func(Store store, Instance instance, Signature signature, Wasm2cFuncref ref, str name):
-    cdef Func self = Func.__new__(Func, MAKER)
+    cdef Func self = <Func>make_secretly(Func, MAKER)
     self.vectorcall = func_vectorcall
     self.signature = signature
     self.store = store

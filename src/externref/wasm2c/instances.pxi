@@ -41,6 +41,7 @@ cdef bint carries_funcrefs(binary) except -1:
 
 
 @cython.final
+@cython.trashcan(True)      # a chain of them, each in a table of the one before, can be long
 @cython.no_gc_clear
 cdef class Instance:
     """An instance of a compiled module; Module.instantiate() makes it.
@@ -57,6 +58,7 @@ cdef class Instance:
     cdef Roots roots
     cdef tuple imports          # what was imported, which compiled code has the addresses of
     cdef bint release_gil       # by its functions
+    cdef bint is_pinned         # by its store
     cdef readonly object exports
     """What it exports by name: an Exports."""
     cdef object __weakref__
@@ -82,10 +84,10 @@ cdef class Instance:
         self.imports = tuple(linked)
         self.exports = Exports(exports)
         if carries_funcrefs(binary):
-            store.pinned.add(self)
+            store.pin(self)
             for thing in self.imports:
                 if isinstance(thing, Table):
-                    store.pinned.add((<Table>thing).instance)
+                    store.pin((<Table>thing).instance)
         store.check()
         store.run(code.module.instantiate, NULL, self.memory, &unused, release_gil)
         self.fill_exports(binary, exports)

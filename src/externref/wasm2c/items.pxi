@@ -121,7 +121,7 @@ cdef class Table:
 
 
 cdef Table new_table(Store store, Instance instance, object declared, void *table):
-    cdef Table self = Table.__new__(Table, MAKER)
+    cdef Table self = <Table>make_secretly(Table, MAKER)
     self.store = store
     self.instance = instance
     self.table = <Wasm2cTable *>table
@@ -170,7 +170,7 @@ cdef class Global:
 
 
 cdef Global new_global(Store store, Instance instance, object type_, void *address):
-    cdef Global self = Global.__new__(Global, MAKER)
+    cdef Global self = <Global>make_secretly(Global, MAKER)
     self.store = store
     self.instance = instance
     self.type = type_
@@ -231,7 +231,7 @@ cdef class Memory:
 
 
 cdef Memory new_memory(Store store, Instance instance, object declared, void *memory):
-    cdef Memory self = Memory.__new__(Memory, MAKER)
+    cdef Memory self = <Memory>make_secretly(Memory, MAKER)
     self.store = store
     self.instance = instance
     self.memory = <Wasm2cMemory *>memory

@@ -109,7 +109,7 @@ cdef class Store:
     cdef uint64_t table_limit
     cdef readonly bint closed
     cdef object greenlet        # that the host function runs in; None if there are none, or it is the thread's first
-    cdef set pinned             # instances that live as long as the store
+    cdef tuple pinned           # instances that live as long as the store; nobody can take one out of a tuple
     cdef object __weakref__
 
     def __cinit__(self, *, timeout=None, memory_limit=None, table_limit=10_000_000):
@@ -120,7 +120,7 @@ cdef class Store:
         self.activations = VMExternRefActivationsTable()
         self.activations.lends = False      # to no code that counts
         self.roots.next = self.roots.previous = &self.roots
-        self.pinned = set()
+        self.pinned = ()
 
     def gc(self):
         """Drop every reference that compiled code can no longer reach; how many were dropped.
@@ -146,7 +146,7 @@ cdef class Store:
         if self.running.innermost != NULL:
             raise RuntimeError("the store is active: it cannot be closed from within a call")
         self.closed = True
-        self.pinned = set()
+        self.pinned = ()
         self.activations.drop_all()
 
     def interrupt(self):
@@ -167,6 +167,13 @@ cdef class Store:
             refuse_closed()
         if self.running.innermost != NULL and not self.is_here():
             refuse_use(self.running.thread)
+        return 0
+
+    cdef int pin(self, Instance instance) except -1:
+        """Makes the instance live as long as the store."""
+        if not instance.is_pinned:
+            self.pinned += (instance,)
+            instance.is_pinned = True
         return 0
 
     cdef bint is_here(self) except -1:

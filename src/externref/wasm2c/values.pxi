@@ -24,7 +24,7 @@ cdef int put_funcref(uint64_t *slots, Store store, object value, object place, P
         function = <Func>value
         if function.store is not store:
             raise ValueError(f"{describe(place, i, FUNCREF)}: the Func is of another store")
-        store.pinned.add(function.instance)     # compiled code can keep it anywhere
+        store.pin(function.instance)     # compiled code can keep it anywhere
         ref = function.ref
     memcpy(slots, &ref, sizeof(ref))
     return 0

@@ -55,11 +55,14 @@ _SLAB.__class__ = _SlabAndOurs
 
 
 def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
-    """Store._delete, which frees the store: bound objects must know, and may object."""
+    """Store._delete, which frees the store: bound objects must know, and may object.
+
+    wasmtime-py forgets the pointer when it has been freed: a finalizer that this runs, or another thread, can close
+    the store again, and that frees nothing.
+    """
     state = self.__dict__.get(STATE_ATTRIBUTE)
-    if state is not None:
-        state.close()
-    delete(self, ptr)
+    if state is None or state.close():
+        delete(self, ptr)
 
 
 _wasmtime_py.Store._delete = _delete

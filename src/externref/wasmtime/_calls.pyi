@@ -10,7 +10,7 @@ TAG: Final[int]
 
 @final
 class StoreState:
-    def close(self) -> None: ...
+    def close(self) -> bool: ...
 
 @final
 class Signature:

@@ -46,7 +46,8 @@ from externref._core cimport (
 from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, require_maker,
+    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly,
+    require_maker, secret_maker,
     vectorcallfunc)
 
 import ctypes
@@ -57,7 +58,7 @@ from wasmtime import _func as wasmtime_func_module
 from wasmtime._value import _unintern
 
 # Only bind() gives it: a Func, Table or Global made otherwise would be bound to nothing.
-cdef object MAKER = object()
+cdef tuple MAKER = secret_maker()
 cdef str MADE_OTHERWISE = "externref.wasmtime.bind() makes these"
 
 

@@ -100,7 +100,7 @@ call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
 
 
 cdef Func bind_func(object store, StoreState state, object item, bint release_gil):
-    cdef Func self = Func.__new__(Func, MAKER)
+    cdef Func self = <Func>make_secretly(Func, MAKER)
     copy_item(item._func, ffi.wasmtime_func_t, &self.item, sizeof(wasmtime_func_t))
     require_same_store(state, self.item.store_id)
     self.signature = Signature(item.type(store))
@@ -130,6 +130,7 @@ cdef class HostFunc:
             args = get_slots(self.state, plan.params, plan.param_count, raws, slots.roots, False)
             unroot(slots.roots, plan.param_count)
             self.convert_results(plan, self.callable(*args), raws, slots.roots)
+            args = None     # finalizers may collect, but not once the results are raw
             roots_to_raws(self.state.context, plan.results, plan.result_count, raws, slots.roots)
         finally:
             close_slots(&slots)

@@ -192,7 +192,7 @@ cdef class Global:
 
 
 cdef Table bind_table(object store, StoreState state, object item):
-    cdef Table self = Table.__new__(Table, MAKER)
+    cdef Table self = <Table>make_secretly(Table, MAKER)
     copy_item(item._table, ffi.wasmtime_table_t, &self.item, sizeof(wasmtime_table_t))
     require_same_store(state, item._table._anon_1.store_id)
     self.letter = letter_of(item.type(store).element, "the element")
@@ -202,7 +202,7 @@ cdef Table bind_table(object store, StoreState state, object item):
 
 
 cdef Global bind_global(object store, StoreState state, object item):
-    cdef Global self = Global.__new__(Global, MAKER)
+    cdef Global self = <Global>make_secretly(Global, MAKER)
     copy_item(item._global, ffi.wasmtime_global_t, &self.item, sizeof(wasmtime_global_t))
     require_same_store(state, item._global.store_id)
     self.letter = letter_of(item.type(store).content, "the content")
