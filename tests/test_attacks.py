@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import gc
 import operator
+import sys
 import threading
 import time
 import types
@@ -498,3 +499,50 @@ def test_an_operation_that_drains_an_attack_on_itself(attack, use):
             VMExternRef.from_raw(result)
     externref.drain()
     assert attacked == [attack]
+
+
+# --- Found by reviews of what had been mended
+
+@pytest.mark.parametrize("thief", ["in the set", "in the chunk"])
+def test_a_dying_table_has_what_compiled_code_inserted(make_payload, thief):
+    dropped, taken = [], []
+
+    def steal():
+        with pytest.raises(InvalidRawPointerError):
+            taken.append(VMExternRef.from_raw(raw))
+
+    table = VMExternRefActivationsTable()
+    raw = VMExternRef(make_payload(dropped)).into_raw()
+    if thief == "in the set":
+        table.insert_without_gc(VMExternRef(finalizer(steal)))
+        table.insert_precise_stack_root(0)
+    else:
+        table.insert_without_gc(VMExternRef(0))
+    place = ctypes.c_size_t.from_address(table.address + abi.ACTIVATIONS_NEXT_OFFSET)
+    ctypes.c_size_t.from_address(place.value).value = raw
+    place.value += ctypes.sizeof(ctypes.c_size_t)
+    if thief == "in the chunk":
+        table.insert_without_gc(VMExternRef(finalizer(steal)))
+    del table
+    assert len(dropped) == 1 and not taken
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="collections wait for the evaluation loop from 3.12 on")
+def test_repr_while_a_collection_drops_the_reference():
+    class Cycle:
+        pass
+
+    thresholds = gc.get_threshold()
+    try:
+        for threshold in range(1, 40):
+            ref = VMExternRef("one of a kind")
+            cycle = Cycle()
+            cycle.itself, cycle.last = cycle, finalizer(lambda ref=ref: (ref.drop(), [VMExternRef(i) for i in range(3)]))
+            del cycle
+            gc.set_threshold(threshold)
+            text = repr(ref)
+            gc.set_threshold(*thresholds)
+            assert "to 'str', strong_count 1" in text
+            gc.collect()
+    finally:
+        gc.set_threshold(*thresholds)

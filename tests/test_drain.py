@@ -238,6 +238,24 @@ def test_a_helper_that_cannot_start_leaves_it_to_pending_calls(run_python, forei
     """, foreign._name) == "[True, True] True\n"
 
 
+def test_a_subprocess_of_a_finalizer_gets_signals(run_python, foreign):
+    # The helper blocks them, but not while it runs what is others'.
+    assert run_python("""if True:
+        import ctypes, subprocess, sys, time
+        from externref import VMExternRef
+        from queue import SimpleQueue
+        done = SimpleQueue()
+        class P:
+            def __del__(self):
+                code = "import signal; print(len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+                done.put(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        lib = ctypes.CDLL(sys.argv[1])
+        lib.drop_detached.argtypes = [ctypes.c_void_p]
+        lib.drop_detached(VMExternRef(P()).into_raw())
+        print(done.get(timeout=20), end="")
+    """, foreign._name) == "0\n"
+
+
 # --- set_drain
 
 def test_set_drain_gives_the_setting_before():
@@ -331,6 +349,77 @@ def test_schedule_that_uses_the_package(foreign, native, schedule):
     drop_later(foreign, threads)
     compute(threads)
     externref.drain()
+
+
+def test_schedule_that_raises_is_not_released_by_the_helper(foreign, monkeypatch):
+    threads, called, go_on, reported = Noted(), Noted(), threading.Event(), Noted()
+    monkeypatch.setattr(sys, "unraisablehook", lambda info: reported.append(info.exc_type))
+
+    class Schedule(Where):
+        def __call__(self):
+            called.append(1)
+            assert go_on.wait(DEADLINE)
+            raise KeyError(self)
+
+    externref.set_drain(Schedule(threads))
+    drop_later(foreign, Noted())
+    compute(called)
+    externref.set_drain("main")
+    go_on.set()
+    compute(threads)
+    assert threads == [threading.get_ident()] and reported == [KeyError]
+
+
+def test_schedule_that_exits_does_not_end_the_process(run_python, foreign):
+    assert run_python("""if True:
+        import ctypes, sys, time
+        import externref
+        from externref import VMExternRef
+        reported = []
+        sys.unraisablehook = lambda info: reported.append(info.exc_type.__name__)
+        externref.set_drain(lambda: sys.exit(7))
+        lib = ctypes.CDLL(sys.argv[1])
+        lib.drop_detached.argtypes = [ctypes.c_void_p]
+        lib.drop_detached(VMExternRef(1).into_raw())
+        while not reported: time.sleep(0.01)
+        print(reported)
+    """, foreign._name) == "['SystemExit']\n"
+
+
+@pytest.mark.parametrize("setting", ["main", "a function"])
+def test_set_drain_stops_a_helper_that_drains(foreign, auto, setting):
+    threads, entered, go_on, calls = Noted(), Noted(), threading.Event(), Noted()
+
+    class Slow:
+        def __del__(self):
+            entered.append(1)
+            assert go_on.wait(DEADLINE)
+
+    slow, *raws = [VMExternRef(x).into_raw() for x in (Slow(), *(Where(threads) for _ in range(5)))]
+    assert foreign.drop_on_thread(slow) == 0
+    wait_in_c(entered)
+    externref.set_drain("main" if setting == "main" else lambda: calls.append(1))
+    for raw in raws:
+        assert foreign.drop_on_thread(raw) == 0
+    go_on.set()
+    if setting != "main":
+        wait_in_c(calls)
+        externref.drain()
+    compute(threads)
+    assert threads == [threading.get_ident()] * 5
+
+
+def test_set_drain_takes_the_text_of_a_subclass_of_str():
+    class Text(str):
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+        __hash__ = str.__hash__
+
+        def __call__(self):
+            raise AssertionError
+
+    assert externref.set_drain(Text("auto")) == "main" and externref.set_drain("main") == "auto"
 
 
 def test_asyncio_recipe(foreign):
@@ -449,6 +538,37 @@ FORKS = {
     "by C code": "drop(); wait_in_c(1); child = ctypes.PyDLL(None).fork(); drop(); wait_in_c(2)",
     "by C code, with the main thread asked": "externref.set_drain('main'); drop(); libc.usleep(50_000); child = ctypes.PyDLL(None).fork(); "
                                             "drop(); wait(2)",
+    "by C code that let the GIL go, while the helper has it": """
+    class Busy:
+        def __del__(self):
+            end = time.monotonic() + 0.5
+            queue.put(0)
+            while time.monotonic() < end: pass
+    assert drop_on_thread(VMExternRef(Busy()).into_raw()) == 0
+    queue.get(timeout=20)
+    child = libc.fork(); drop(); wait(1)""",
+    "in a hook of a fork": """
+    inner = []
+    def hook():
+        if not inner:
+            inner.append(1)
+            inner[0] = os.fork()
+    os.register_at_fork(before=hook)
+    drop(); wait(1)
+    child = os.fork()
+    drop(); wait_in_c(2)
+    if child and inner[0]: reap(inner[0])""",
+    "on another thread, whose function ends later than the child drops": """
+    warnings.simplefilter("ignore")
+    children = []
+    def fork():
+        child = os.fork()
+        if child: children.append(child)
+        else: drop()
+    thread = threading.Thread(target=fork)
+    thread.start(); thread.join()
+    child, = children
+    drop(); wait(1)""",
     "on another thread": """
     children = []
     def fork():

@@ -32,8 +32,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from externref._core cimport (
-    VMExternData, VMExternRef, end_hold, hold, hold_raw, hold_raw_if_room, is_native, is_private, lend_block,
-    release, require_lend, set_adopter)
+    VMExternData, VMExternRef, end_hold, externref_drop, hold, hold_raw, hold_raw_if_room, is_native, is_private,
+    lend_block, require_lend, set_adopter)
 from externref._numbers cimport address_of
 from externref._python cimport (
     PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, visitproc)
@@ -354,21 +354,29 @@ cdef class VMExternRefActivationsTable:
         cdef RefSet old
         cdef void **chunk
         cdef void **place
+        cdef void **top
         cdef size_t i
         while self.chunk != NULL or self.over_approximated.count:
-            old, chunk, place = self.over_approximated, self.chunk, self.alloc.next
+            old, chunk, top = self.over_approximated, self.chunk, self.alloc.next
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
             self.flushed = 0
+            # What compiled code inserted, before finalizers run: from_raw() could take it, and no adopter sees it here.
+            place = chunk
+            while place != top:
+                if not is_held(place[0]):
+                    if hold_raw_if_room(place[0], self.lends):
+                        place[0] = held_word(place[0])
+                    else:
+                        externref_drop(place[0])
+                        place[0] = NULL
+                place += 1
             for i in range(old.capacity):
                 if old.entries[i] != 0:
                     end_hold(refset_raw(old.entries[i]), self.lends)
             while place != chunk:
                 place -= 1
-                if is_held(place[0]):
-                    end_hold(raw_of_word(place[0]), self.lends)
-                else:
-                    release(place[0])
+                end_hold(raw_of_word(place[0]), self.lends)
             refset_free(&old)
             free(chunk)
         refset_free(&self.over_approximated)

@@ -451,8 +451,10 @@ cdef class VMExternRef:
         if self._data == NULL:
             return "<externref.VMExternRef moved>"
         cdef VMExternData *data = <VMExternData *>self._data
-        return (f"<externref.VMExternRef at {<uintptr_t>data:#x} to {type_name_of(data)!r}, "
-                f"strong_count {externref_strong_count(data)}>")
+        cdef str name = type_name_of(data)
+        cdef size_t count = externref_strong_count(data)
+        # From here on the block may go: to format a number runs a due collection.
+        return f"<externref.VMExternRef at {<uintptr_t>data:#x} to {name!r}, strong_count {count}>"
 
     # -- Refusals
 
@@ -542,9 +544,11 @@ def set_drain(setting, /):
     With each of them the package's own operations, and drain(), drain on the thread that calls them.
     """
     if isinstance(setting, str):
-        if setting not in ("auto", "main"):
-            raise ValueError(f'set_drain takes "auto", "main" or a function, not {str(setting)!r}')
-    elif not callable(setting):
+        name = str.__str__(setting)
+        if name == AUTO or name == MAIN:
+            return choose_drain(AUTO if name == AUTO else MAIN)
+        raise ValueError(f'set_drain takes "auto", "main" or a function, not {name!r}')
+    if not callable(setting):
         raise TypeError(f'set_drain takes "auto", "main" or a function, not {type(setting).__name__}')
     return choose_drain(setting)
 

@@ -1,19 +1,36 @@
-"""Imported before the rest: the package lives in one interpreter of a process, once.
+"""Imported before the rest: the package lives in the main interpreter of a process, once.
 
 Its lists and counts are the process's, and compiled code holds their addresses: neither a second interpreter
 nor one that is initialized again after Py_FinalizeEx() could have them.
 """
 
+from importlib import import_module
+
+MAIN_ONLY = ("externref can be imported in the main interpreter of a process only: run what needs it there, or in "
+             "another process")
+
+
+def is_main_interpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):    # from 3.13 on, and before
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() == interpreters.get_main())
+    return True
+
 
 def require_only_interpreter() -> None:
+    # Others could not be told from it by pending calls, nor end while the helper thread knows them.
+    if not is_main_interpreter():
+        raise ImportError(MAIN_ONLY)
     try:
         from externref import _core
     except ImportError as error:
         # CPython's words, or Cython's, for a module that is loaded elsewhere.
         if "interpreter" not in str(error):
             raise
-        raise ImportError("externref is in use by another interpreter of this process: it can be imported in one only; "
-                          "run what needs it there, or in another process") from error
+        raise ImportError(MAIN_ONLY) from error
     if getattr(_core, "__file__", None) is None:    # the folder of its parts
         raise ImportError("externref's extension modules are not built here: python -m pip install -e . builds them")
     if getattr(_core, "VMExternRef", None) is None:

@@ -196,12 +196,19 @@ cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
 
     The caller, having forgotten `data`, drops the Python reference this returns, if any.
     """
+    cdef Py_ssize_t freed = 0
+    return drop_handle_counted(data, &freed)
+
+
+cdef inline PyObject *drop_handle_counted(VMExternData *data, Py_ssize_t *freed) noexcept:
+    """drop_handle(), which adds one to `freed` if it frees."""
     global live_handles
     cdef PyObject *payload = payload_of(data)
     live_handles -= 1
     if is_private(data):
         data.handles -= 1
         if data.handles == 0:
+            freed[0] += 1
             return free_block(data)
         # A plain store in place of a locked subtraction: see is_private.
         atomic_count_store(&data.ref_count, data.handles)
@@ -209,6 +216,7 @@ cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
     data.handles -= 1
     if EXTERNREF_DECREMENT(&data.ref_count) == 1:
         EXTERNREF_ACQUIRE(&data.ref_count)
+        freed[0] += 1
         return free_block(data)
     return payload if data.handles else NULL    # the raw owners keep the last one
 

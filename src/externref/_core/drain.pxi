@@ -17,22 +17,32 @@ cdef extern from "_core/helper.h":
     const long DRAIN_AUTO
     const long DRAIN_MAIN
     const long DRAIN_SCHEDULED
-    bint helper_setup(unsigned long main_thread, void (*drain)() noexcept, bint (*schedule)() noexcept) noexcept
+    bint helper_setup(unsigned long main_thread, void (*drain)(bint) noexcept, bint (*schedule)() noexcept) noexcept
     void helper_set_mode(long mode) noexcept
     void helper_drained() noexcept
+    bint helper_may_drain() noexcept
     void helper_before_fork() noexcept
     void helper_after_fork(bint child) noexcept
     void helper_close() noexcept
 
 
-cdef Py_ssize_t run_drain() noexcept:
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread() noexcept
+    void PyEval_RestoreThread(PyThreadState *) noexcept
+    PyObject *PyObject_CallNoArgs(PyObject *) noexcept
+    void PyErr_WriteUnraisable(PyObject *) noexcept
+
+
+cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     """Frees what compiled code dropped; how many blocks. Runs arbitrary code.
 
     A thread that drains does not drain again, or the finalizers of what it drains would nest as deep as the
     list is long: the loop here comes to what they add. Another thread takes from the same list meanwhile.
     """
     cdef Py_ssize_t freed = 0
-    cdef Py_ssize_t before
+    cdef Py_ssize_t turns = 0
     cdef VMExternData *data
     cdef ExternrefHold *record
     cdef PyObject *payload
@@ -40,6 +50,12 @@ cdef Py_ssize_t run_drain() noexcept:
         return 0
     helper_drained()
     while True:
+        if is_helper:
+            if not helper_may_drain():
+                break
+            turns += 1
+            if turns % 1000 == 0:
+                PyEval_RestoreThread(PyEval_SaveThread())   # the others' turn: finalizers in C never give it
         data = pending_pop()
         if data != NULL:
             freed += 1
@@ -52,9 +68,7 @@ cdef Py_ssize_t run_drain() noexcept:
             if record.lends:
                 unlend_block(data)
             free_record(record)
-            before = live_blocks
-            payload = drop_handle(data)
-            freed += before - live_blocks
+            payload = drop_handle_counted(data, &freed)
         Py_XDECREF(payload)     # arbitrary code, which may let go of more
     pending_set_draining(False)
     return freed
@@ -86,33 +100,53 @@ cdef Py_ssize_t count_let_go() except -1:
 
 # --- Who drains ---------------------------------------------------------------------
 
-cdef object drain_setting = "auto"      # as set_drain() was given it
+cdef str AUTO = "auto"
+cdef str MAIN = "main"
+cdef object drain_setting = AUTO    # one of these, or a function
 
 
 cdef object choose_drain(object setting):
-    """set_drain(), with a setting that is right."""
+    """set_drain(), with AUTO, MAIN or a function."""
     global drain_setting
     before = drain_setting
     drain_setting = setting
-    helper_set_mode(DRAIN_SCHEDULED if callable(setting) else DRAIN_MAIN if setting == "main" else DRAIN_AUTO)
+    helper_set_mode(DRAIN_AUTO if setting is AUTO else DRAIN_MAIN if setting is MAIN else DRAIN_SCHEDULED)
     return before
 
 
-cdef void drain_for_helper() noexcept:
-    run_drain()
+cdef void drain_for_helper(bint is_helper) noexcept:
+    run_drain(is_helper)
 
 
 cdef bint schedule_for_helper() noexcept:
-    # An exception is reported as unraisable and gives False: then the main thread is asked.
-    schedule = drain_setting
+    """Calls the user's function; False, and the exception is reported, if it raises."""
+    cdef PyObject *schedule = <PyObject *>drain_setting
+    cdef PyObject *result
+    Py_INCREF(schedule)
+    # Called so, nothing here keeps it alive, and no SystemExit ends the process.
+    result = PyObject_CallNoArgs(schedule)
+    if result == NULL:
+        PyErr_WriteUnraisable(schedule)
+    Py_XDECREF(result)
+    release_elsewhere(schedule)
+    return result != NULL
+
+
+cdef void release_elsewhere(PyObject *schedule) noexcept:
+    """Gives up the helper's reference.
+
+    If it is the last, the setting was replaced meanwhile, and the function may hold what only its own thread may
+    release, as a Tcl interpreter, which aborts the process: so it goes the way of all that
+    is let go on a foreign thread.
+    """
+    if Py_REFCNT(schedule) > 1:
+        Py_DECREF(schedule)
+        return
     try:
-        schedule()
-    finally:
-        if Py_REFCNT(<PyObject *>schedule) == 1:
-            # Replaced meanwhile, and perhaps what only its own thread may release: a Tcl interpreter aborts the
-            # process else. So it goes the way of all that is let go on a foreign thread.
-            externref_drop(new_block(<PyObject *>schedule, 0))
-    return True
+        externref_drop(new_block(schedule, 0))
+        Py_DECREF(schedule)     # not the last: the block has one
+    except MemoryError:
+        pass    # it stays alive
 
 
 if not helper_setup(threading.main_thread().ident, drain_for_helper, schedule_for_helper):
@@ -134,7 +168,8 @@ def after_fork_in_child():
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork_in_child)
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent,
+                        after_in_child=after_fork_in_child)
 
 
 @atexit.register

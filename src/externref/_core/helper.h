@@ -52,9 +52,10 @@ enum {
 
 enum {
     HELPER_NONE, /* no thread */
-    HELPER_FAILED, /* no thread, since none could be started: pushes add pending calls, until the next drain */
+    HELPER_FAILED, /* no thread, since none could be started: pushes add pending calls, and try again in a while */
     HELPER_BUSY, /* being started or joined by who set this, who then looks whether anything is pending */
     HELPER_AWAKE, /* will look at the lists again */
+    HELPER_ACTING, /* the same, after it has run what may take long: pushes add pending calls */
     HELPER_TICKING, /* the same, waiting for the next tick: to stop it, post */
     HELPER_ASLEEP, /* has no thread state: to wake it, post */
     HELPER_ENDED /* has left its function: to be joined */
@@ -69,14 +70,18 @@ static struct {
     long requested; /* atomic: a pending call that the helper added has not begun */
     long hinted; /* atomic: the same of one that the main thread added when it pushed */
     long generation; /* atomic: of processes; a fork makes a new one */
+    int forbidden; /* in a child that was not forked on the main thread: Python ends there with the thread that forked,
+                        and a helper would outlive it */
+    int64_t failed; /* when it could not be started */
     PyThread_type_lock lock; /* always held; a release of it is a post */
 #if !defined(_WIN32)
     pthread_t thread;
+    sigset_t mask; /* for the code of others that it runs: what that starts inherits it */
 #endif
     unsigned long main_thread;
     /* Set once, by helper_setup. */
     PyInterpreterState *interpreter; /* the payloads' */
-    void (*drain)(void); /* GIL */
+    void (*drain)(int is_helper); /* GIL */
     int (*schedule)(void); /* GIL; calls the user's function; 0 if it raised */
 } helper;
 
@@ -84,7 +89,20 @@ static struct {
 static __declspec(thread) int helper_is_this_thread;
 #else
 static __thread int helper_is_this_thread;
+static __thread int helper_prepared; /* helper_prepare_fork counted a fork of this thread's */
 #endif
+
+/* microseconds of a clock that only goes on */
+static int64_t helper_now(void)
+{
+#if defined(_WIN32)
+    return (int64_t)GetTickCount64() * 1000;
+#else
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+#endif
+}
 
 static int helper_must_stop(void)
 {
@@ -103,7 +121,7 @@ static int helper_pending_call(void *flag)
     }
     else if (PyInterpreterState_Get() == helper.interpreter) {
         /* 3.12 and later run it in the main interpreter, wherever it was added. */
-        helper.drain();
+        helper.drain(0);
     }
     return 0;
 }
@@ -134,6 +152,34 @@ static void helper_hint(void)
 }
 
 /* --- The thread --- */
+
+/* Signals are for the process's other threads, but for those that a thread causes itself: a finalizer may call
+ * WebAssembly, whose traps they are. Those before. */
+#if defined(_WIN32)
+static void helper_block_signals(void)
+{
+}
+static void helper_unblock_signals(void)
+{
+}
+#else
+static sigset_t helper_block_signals(void)
+{
+    static const int its_own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof(its_own) / sizeof(its_own[0]); i++) {
+        sigdelset(&blocked, its_own[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    return before;
+}
+
+static void helper_unblock_signals(void)
+{
+    pthread_sigmask(SIG_SETMASK, &helper.mask, NULL);
+}
+#endif
 
 typedef struct {
     long generation;
@@ -166,11 +212,11 @@ static int helper_has_work(const Helper *self)
 static void helper_act(Helper *self)
 {
     long mode = atomic_flag_load(&helper.mode);
-    if (helper_is_news(self)) {
+    if (helper_must_stop() || helper_is_news(self)) {
         return; /* somebody drained while we waited for the GIL */
     }
     if (mode == DRAIN_AUTO && (self->asked || atomic_flag_load(&helper.requested))) {
-        helper.drain();
+        helper.drain(1);
         helper_take_note(self);
     }
     else if (mode == DRAIN_SCHEDULED && helper.schedule()) {
@@ -202,8 +248,14 @@ static int helper_with_gil(Helper *self, void (*act)(Helper *))
         }
     }
     PyEval_RestoreThread(self->thread_state);
+    atomic_flag_swap(&helper.state, HELPER_ACTING);
+    helper_unblock_signals();
     act(self);
     forked = self->generation != atomic_flag_load(&helper.generation);
+    if (!forked) {
+        helper_block_signals();
+        atomic_flag_swap(&helper.state, HELPER_AWAKE);
+    }
     if (forked && self->thread_state != NULL) {
         helper_end_thread_state(self);
     }
@@ -218,7 +270,8 @@ static void helper_wait(Helper *self, long state, long long microseconds)
 {
     int go_on;
     atomic_flag_swap(&helper.state, state);
-    go_on = helper_must_stop() || (state == HELPER_ASLEEP && helper_has_work(self));
+    /* News: who moves what was pushed into a batch counts first, and both may look empty for a moment. */
+    go_on = helper_must_stop() || (state == HELPER_ASLEEP && (helper_is_news(self) || helper_has_work(self)));
     if ((go_on || PyThread_acquire_lock_timed(helper.lock, microseconds, 0) != PY_LOCK_ACQUIRED) &&
         !atomic_flag_replace(&helper.state, state, HELPER_AWAKE)) {
         PyThread_acquire_lock(helper.lock, WAIT_LOCK); /* of who posts just now */
@@ -318,23 +371,16 @@ static void *helper_main(void *unused)
 
 static int helper_start_thread(void)
 {
-    /* Signals are for the process's other threads, but for those that a thread causes itself: a finalizer may call
-     * WebAssembly, whose traps they are. */
-    static const int its_own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t blocked, before;
+    sigset_t before;
     int error = pthread_attr_init(&attributes);
     if (error != 0) {
         return 0;
     }
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof(its_own) / sizeof(its_own[0]); i++) {
-        sigdelset(&blocked, its_own[i]);
-    }
     error = pthread_attr_setstacksize(&attributes, HELPER_STACK);
     if (error == 0) {
-        pthread_sigmask(SIG_SETMASK, &blocked, &before); /* which it inherits */
+        before = helper_block_signals(); /* it inherits that */
         error = pthread_create(&thread, &attributes, helper_main, NULL);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
@@ -367,6 +413,10 @@ static void helper_start_or_wake(void)
         if (state == HELPER_BUSY || state == HELPER_AWAKE || state == HELPER_TICKING || helper_must_stop()) {
             return;
         }
+        if (state == HELPER_ACTING) {
+            helper_hint();
+            return;
+        }
         if (!atomic_flag_replace(&helper.state, state, HELPER_BUSY)) {
             continue;
         }
@@ -374,8 +424,11 @@ static void helper_start_or_wake(void)
             helper_join_thread();
         }
         if (!helper_must_stop()) {
-            if (state != HELPER_FAILED && helper_start_thread()) {
-                return;
+            if (!helper.forbidden && (state != HELPER_FAILED || helper_now() - helper.failed >= HELPER_TICK)) {
+                if (helper_start_thread()) {
+                    return;
+                }
+                helper.failed = helper_now();
             }
             next = HELPER_FAILED;
             full = !helper_add_pending_call(&helper.requested);
@@ -418,12 +471,18 @@ static void helper_push_hold(void *record)
 /* Somebody drains: that no helper could be started is over, perhaps. */
 static inline void helper_drained(void)
 {
-    if (atomic_flag_load(&helper.hinted)) {
-        atomic_flag_swap(&helper.hinted, 0);
-    }
     if (atomic_flag_load(&helper.state) == HELPER_FAILED) {
         atomic_flag_replace(&helper.state, HELPER_FAILED, HELPER_NONE);
     }
+    if (atomic_flag_load(&helper.hinted)) {
+        atomic_flag_swap(&helper.hinted, 0);
+    }
+}
+
+/* Whether the helper may drain on: finalizers are the user's to place, and a fork or the end waits for it. */
+static inline int helper_may_drain(void)
+{
+    return atomic_flag_load(&helper.mode) == DRAIN_AUTO && !helper_must_stop();
 }
 
 static void helper_set_mode(long mode)
@@ -435,15 +494,13 @@ static void helper_set_mode(long mode)
     }
 }
 
-/* Waits until no helper runs, which the caller has forbidden, for so many microseconds at most. */
-static void helper_stop(long microseconds)
+/* Waits until no helper runs, which the caller has forbidden, for so many microseconds at most. No GIL, or else a helper
+ * that waits for it does not end. */
+static void helper_await_end(long microseconds)
 {
-    long pause = 20, waited = 0, state = atomic_flag_load(&helper.state);
-    if (state == HELPER_NONE || state == HELPER_FAILED || helper_is_this_thread) {
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS while ((state = atomic_flag_load(&helper.state)) != HELPER_NONE && state != HELPER_FAILED)
-    {
+    const int64_t end = helper_now() + microseconds;
+    long pause = 20, state;
+    while ((state = atomic_flag_load(&helper.state)) != HELPER_NONE && state != HELPER_FAILED) {
         if (state == HELPER_TICKING || state == HELPER_ASLEEP) {
             helper_post(state);
         }
@@ -451,16 +508,32 @@ static void helper_stop(long microseconds)
             helper_join_thread();
             atomic_flag_swap(&helper.state, HELPER_NONE);
         }
-        else if (waited < microseconds) {
+        else if (helper_now() < end) {
             helper_pause(pause);
-            waited += pause;
             pause = pause < 5000 ? pause * 2 : pause;
         }
         else {
             break;
         }
     }
-    Py_END_ALLOW_THREADS
+}
+
+static void helper_stop(long microseconds)
+{
+    long state = atomic_flag_load(&helper.state);
+    if (state != HELPER_NONE && state != HELPER_FAILED && !helper_is_this_thread) {
+        Py_BEGIN_ALLOW_THREADS helper_await_end(microseconds);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+/* A fork is over, or was never begun: a child that goes on as a parent, after a fork in a hook, has begun anew. */
+static void helper_end_fork(void)
+{
+    long forks;
+    do {
+        forks = atomic_flag_load(&helper.forks);
+    } while (forks > 0 && !atomic_flag_replace(&helper.forks, forks, forks - 1));
 }
 
 /* os.fork()'s hooks. A helper that ran would make 3.12 and later warn, and be missing in the child. */
@@ -474,7 +547,7 @@ static void helper_before_fork(void)
 static void helper_after_fork(int child)
 {
     if (!child) {
-        atomic_flag_add(&helper.forks, -1);
+        helper_end_fork();
     }
     if (pending_any() && !(helper_in_main_thread() && helper_add_pending_call(&helper.hinted))) {
         helper_wake();
@@ -482,16 +555,39 @@ static void helper_after_fork(int child)
 }
 
 #if !defined(_WIN32)
-/* The C library's hook, which sees forks by C code too. No thread but this one is left, nor what others were about to
- * do. */
+/* The C library's hooks, which see forks by C code too. If that has let the GIL go, the helper may hold it, and
+ * nobody would let it go in the child. */
+static void helper_prepare_fork(void)
+{
+    if (!helper_is_this_thread && Py_IsInitialized() && !PyGILState_Check()) {
+        helper_prepared = 1;
+        atomic_flag_add(&helper.forks, 1);
+        helper_await_end(HELPER_FORK_WAIT);
+    }
+}
+
+static void helper_in_parent(void)
+{
+    if (helper_prepared) {
+        helper_prepared = 0;
+        helper_end_fork();
+        if (pending_any()) {
+            helper_wake();
+        }
+    }
+}
+
+/* No thread but this one is left, nor what others were about to do. */
 static void helper_in_child(void)
 {
+    helper_prepared = 0;
+    helper_is_this_thread = 0;
+    helper.forbidden |= !helper_in_main_thread();
+    helper.main_thread = PyThread_get_thread_ident();
     atomic_flag_add(&helper.generation, 1);
     atomic_flag_swap(&helper.forks, 0);
     atomic_flag_swap(&helper.requested, 0);
     atomic_flag_swap(&helper.hinted, 0);
-    helper_is_this_thread = 0;
-    helper.main_thread = PyThread_get_thread_ident();
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK); /* if it was posted and not taken */
     atomic_flag_swap(&helper.state, HELPER_NONE);
 }
@@ -505,7 +601,7 @@ static void helper_close(void)
 }
 
 /* 0 if there is no memory. */
-static int helper_setup(unsigned long main_thread, void (*drain)(void), int (*schedule)(void))
+static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*schedule)(void))
 {
     helper.main_thread = main_thread;
     helper.drain = drain;
@@ -517,7 +613,8 @@ static int helper_setup(unsigned long main_thread, void (*drain)(void), int (*sc
     }
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK);
 #if !defined(_WIN32)
-    if (pthread_atfork(NULL, NULL, helper_in_child) != 0) {
+    pthread_sigmask(SIG_SETMASK, NULL, &helper.mask);
+    if (pthread_atfork(helper_prepare_fork, helper_in_parent, helper_in_child) != 0) {
         return 0;
     }
 #endif

@@ -88,13 +88,8 @@ static ExternrefHold *pending_first_hold(void)
  * that a free runs drains too, or when threads switch in it: all take from the same batch. */
 static void *pending_first(void *batch, void **list)
 {
-    if (batch == NULL) {
-        batch = atomic_pointer_swap(list, NULL);
-    }
-    if (batch != NULL) {
-        atomic_count_store(&pending.popped, pending.popped + 1);
-    }
-    return batch;
+    atomic_count_store(&pending.popped, pending.popped + 1); /* first: see helper_wait */
+    return batch != NULL ? batch : atomic_pointer_swap(list, NULL);
 }
 
 /* A hold to end, or NULL. */
