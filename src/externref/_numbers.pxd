@@ -26,6 +26,7 @@ cdef extern from *:
     #define EXTERNREF_F64 'd'
     #define EXTERNREF_EXTERNREF 'e'
     #define EXTERNREF_FUNCREF 'r'
+    #define EXTERNREF_V128 'o'
 
     typedef union {
         int32_t i32;
@@ -41,6 +42,7 @@ cdef extern from *:
     const char F64 "EXTERNREF_F64"
     const char EXTERNREF "EXTERNREF_EXTERNREF"
     const char FUNCREF "EXTERNREF_FUNCREF"
+    const char V128 "EXTERNREF_V128"
 
     ctypedef union Number "ExternrefNumber":
         int32_t i32
@@ -54,7 +56,8 @@ ctypedef str (*Describe)(object place, Py_ssize_t index, char letter)
 
 cdef inline str name_of_type(char letter):
     """The name of a value type."""
-    return {I32: "i32", I64: "i64", F32: "f32", F64: "f64", EXTERNREF: "externref", FUNCREF: "funcref"}[letter]
+    return {I32: "i32", I64: "i64", F32: "f32", F64: "f64", V128: "v128", EXTERNREF: "externref",
+            FUNCREF: "funcref"}[letter]
 
 
 cdef inline str shown(object number):

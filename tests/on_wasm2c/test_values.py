@@ -164,3 +164,54 @@ def test_nothing_is_made_by_hand(cls):
                  lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):
         with pytest.raises(TypeError, match="exports|not safe|argument"):
             make()
+
+
+# --- v128
+
+V128 = """(module (type $unused (func (param v128)))
+  (import "e" "swap" (func $swap (param v128 i32 v128) (result v128 externref v128)))
+  (global $g (export "g") (mut v128) (v128.const i32x4 1 2 3 4))
+  (global (export "fixed") v128 (v128.const i32x4 5 6 7 8))
+  (func (export "id") (param v128) (result v128) (local.get 0))
+  (func (export "add") (param v128 v128) (result v128) (i32x4.add (local.get 0) (local.get 1)))
+  (func (export "swap") (param v128 i32 v128) (result v128 externref v128)
+    (call $swap (local.get 0) (local.get 1) (local.get 2)))
+  (func $f (export "now") (result v128) (global.get $g))
+  (table (export "t") 1 funcref) (elem (i32.const 0) $f))"""
+
+
+def lanes(*values):
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
+def test_v128_passes_as_sixteen_bytes(run):
+    exports = run(V128, {"e": {"swap": lambda a, n, b: (b, [n], a)}})
+    a, b = lanes(1, 2, 3, 4), bytes(range(16))
+    assert exports.id(b) == b and type(exports.id(b)) is bytes
+    assert exports.add(a, lanes(10, 20, 30, 2**32 - 1)) == lanes(11, 22, 33, 3)
+    assert exports.swap(a, 7, b) == (b, [7], a)
+    assert exports.g.value == a and exports.fixed.value == lanes(5, 6, 7, 8)
+    exports.g.value = b
+    assert exports.now() == b and exports.t[0]() == b
+    assert exports.g.type.value == "v128" and exports.id.type == wasm2c.FuncType(("v128",), ("v128",))
+
+
+@pytest.mark.parametrize(("value", "error"), [
+    (b"", ValueError), (bytes(15), ValueError), (bytes(17), ValueError), (bytearray(16), TypeError), (0, TypeError),
+    (None, TypeError), ("0" * 16, TypeError),
+])
+def test_v128_refuses(run, value, error):
+    exports = run(V128, {"e": {"swap": lambda a, n, b: (a, None, value)}})
+    with pytest.raises(error, match=r"id\(\) argument 1.*16 bytes"):
+        exports.id(value)
+    with pytest.raises(error, match=r"e.swap\(\) result 3.*16 bytes"):
+        exports.swap(bytes(16), 1, bytes(16))
+    with pytest.raises(error, match="16 bytes"):
+        exports.g.value = value
+
+
+def test_a_v128_global_given_as_bytes(compile, store):
+    module = compile('(module (import "e" "g" (global v128)) (export "g" (global 0)))')
+    assert module.instantiate(store, {"e": {"g": bytes(range(16))}}).exports.g.value == bytes(range(16))
+    with pytest.raises(wasm2c.LinkError, match="16 bytes"):
+        module.instantiate(store, {"e": {"g": bytes(3)}})

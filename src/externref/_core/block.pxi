@@ -248,8 +248,13 @@ cdef int refuse_lend() except -1:
     raise OverflowError("this allocation is lent as often as can be counted")
 
 
+cdef inline bint can_lend(VMExternData *data) noexcept:
+    """Whether one more lend can be counted."""
+    return data.state & EXTERNREF_STATE_LENDS != EXTERNREF_STATE_LENDS
+
+
 cdef int require_lend(VMExternData *data) except -1:
-    if data.state & EXTERNREF_STATE_LENDS == EXTERNREF_STATE_LENDS:
+    if not can_lend(data):
         refuse_lend()
     return 0
 
@@ -314,7 +319,7 @@ cdef bint hold_raw_if_room(void *raw, bint lends) noexcept:
     if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles or not has_room(data):
         return False
     if lends:
-        if data.state & EXTERNREF_STATE_LENDS == EXTERNREF_STATE_LENDS:
+        if not can_lend(data):
             return False
         lend_block(data)
     add_handle(data)

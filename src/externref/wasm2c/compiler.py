@@ -1,6 +1,5 @@
 """compile(): from a WebAssembly module to machine code that is loaded."""
 
-import ctypes
 import hashlib
 import os
 import sys
@@ -11,9 +10,9 @@ from typing import Any
 
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
-from externref.wasm2c.binary import Binary, Export, FuncType, Import, UnsupportedError
+from externref.wasm2c.binary import Binary, UnsupportedError
 from externref.wasm2c.cache import is_whole, keep, open_folder
-from externref.wasm2c.glue import can_be_carried, glue, mended
+from externref.wasm2c.glue import glue, mended
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
 
@@ -52,11 +51,7 @@ class Module:
         """Loads the library. Raises OSError if it is none."""
         self.imports = binary.imports
         self.exports = binary.exports
-        self._binary = binary
-        self._library = ctypes.CDLL(str(library))       # never unloaded
-        entry = ctypes.cast(self._library.externref_wasm2c_module, ctypes.c_void_p).value
-        assert entry is not None
-        self._code = Code(entry, list(binary.types))
+        self._code = Code(str(library), binary)
 
     def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None, *,
                     release_gil: bool = False) -> Instance:
@@ -71,7 +66,7 @@ class Module:
         imported function raises, MemoryError, RuntimeError if the store is closed or in use
         by another thread.
         """
-        return Instance(store, self._code, self._binary, {} if imports is None else imports, release_gil)
+        return Instance(store, self._code, {} if imports is None else imports, release_gil)
 
 
 def to_binary(source: bytes | str | os.PathLike[str], folder: Path, tools: Tools) -> bytes:
@@ -144,15 +139,6 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, t
     return library
 
 
-def check_supported(binary: Binary) -> None:
-    items: list[Import | Export] = [*binary.imports, *binary.exports]
-    for item in items:
-        values = item.type if isinstance(item.type, FuncType) else FuncType(
-            (getattr(item.type, "value", "i32"), getattr(item.type, "element", "i32")), ())
-        if not can_be_carried(values):
-            raise UnsupportedError(f"{item.name!r}: v128 values cannot pass between Python and WebAssembly")
-
-
 def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
     """Raises CompileError if the module has tail calls and a type too large for wasm2c's buffer."""
     if fit_tail_calls(binary):
@@ -197,7 +183,6 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
                flags: list[str]) -> Module:
     """What compile() does, with a folder for what is needed only until the library is made."""
     binary = Binary(to_binary(source, folder, tools))
-    check_supported(binary)
     check_limits(binary)
     check_tail_calls(binary, folder, tools)
     compiler = require_compiler()

@@ -29,7 +29,7 @@ cdef class Func:
 
     An i32 or i64 takes an int, signed or unsigned, and gives a signed one; f32 and f64 take and
     give floats; an externref any object, which comes back as itself, or a VMExternRef, which is
-    passed as itself, or None, which is null; a funcref a Func or None. No result is None,
+    passed as itself, or None, which is null; a funcref a Func or None; a v128 16 bytes. No result is None,
     several are a tuple.
 
     A call raises TypeError for a wrong number of arguments, or one of the wrong type,

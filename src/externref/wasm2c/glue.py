@@ -15,7 +15,7 @@ from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, Ta
 # C type, and the letter that wasm2c has for it in the names of its structs of several results: the
 # same that _numbers.pxd has names for.
 C_TYPES = {"i32": ("u32", "i"), "i64": ("u64", "j"), "f32": ("f32", "f"), "f64": ("f64", "d"),
-           "funcref": ("wasm_rt_funcref_t", "r"), "externref": ("wasm_rt_externref_t", "e")}
+           "v128": ("v128", "o"), "funcref": ("wasm_rt_funcref_t", "r"), "externref": ("wasm_rt_externref_t", "e")}
 TYPE_CODES = {"i32": "WASM_RT_I32", "i64": "WASM_RT_I64", "f32": "WASM_RT_F32", "f64": "WASM_RT_F64",
               "v128": "WASM_RT_V128", "funcref": "WASM_RT_FUNCREF", "externref": "WASM_RT_EXTERNREF"}
 
@@ -182,6 +182,13 @@ SLOT(r, wasm_rt_funcref_t)
 SLOT(e, wasm_rt_externref_t)
 """
 
+# wasm2c has the type only where the module's code uses it.
+V128 = """
+#include <simde/wasm/simd128.h>
+typedef simde_v128_t v128;
+SLOT(o, v128)
+"""
+
 AFTER = """
 static u32 grow_externref(Wasm2cTable *table, u32 delta, void *value)
 {
@@ -216,12 +223,18 @@ const Wasm2cModule *externref_wasm2c_module(const Wasm2cHost *the_host)
 """
 
 
-FUNCREF_SLOTS = 4       # as in runtime.h
+SLOTS = {"funcref": 4, "v128": 2}   # others take one; FUNCREF_SLOTS is runtime.h's
 
 
 def slots_of(value: str) -> int:
     """How many slots a value takes."""
-    return FUNCREF_SLOTS if value == "funcref" else 1
+    return SLOTS.get(value, 1)
+
+
+def has_v128(binary: Binary) -> bool:
+    """Whether a value of the type can come in or go out."""
+    return (any("v128" in type_.params + type_.results for type_ in binary.types)
+            or any(item.value == "v128" for item in binary.globals))
 
 
 def result_type(type_: FuncType) -> str:
@@ -393,30 +406,25 @@ def mended_tail_calls(function: str) -> str:
     return function
 
 
-def can_be_carried(type_: FuncType) -> bool:
-    """Whether the glue has a C type for all its values."""
-    return all(value in C_TYPES for value in type_.params + type_.results)
-
-
 def glue(binary: Binary) -> str:
     """The C of the shared library, which includes module.c, what wasm2c wrote of binary.renamed()."""
     # An exported function's own code; that of an import is called through its instance.
     imported = binary.imported[FuncType]
     functions = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
-    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" if can_be_carried(type_) else "{NULL, NULL, NULL}"
-             for k, type_ in enumerate(binary.types)]
+    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" for k in range(len(binary.types))]
     set_ids = "".join(
         "    types[{}].id = wasm2c_m_get_func_type({});\n".format(
             k, ", ".join([str(len(type_.params)), str(len(type_.results)),
                           *(TYPE_CODES[value] for value in type_.params + type_.results)]))
-        for k, type_ in enumerate(binary.types) if can_be_carried(type_))
+        for k, type_ in enumerate(binary.types))
     return "\n".join([
         BEFORE,
         # An array without elements is no C: there is one more.
         f"struct w2c_i {{ struct w2c_i *self; Wasm2cImport imports[{len(binary.imports) + 1}]; }};",
         "struct instance { w2c_m module; struct w2c_i imports; Wasm2cState *state; };",
         CODE,
-        *(type_glue(k, type_) for k, type_ in enumerate(binary.types) if can_be_carried(type_)),
+        V128 if has_v128(binary) else "",
+        *(type_glue(k, type_) for k, type_ in enumerate(binary.types)),
         *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
         f"#define TYPE_COUNT {len(types)}",
         f"static Wasm2cFunctionType types[] = {{ {', '.join([*types, '{NULL, NULL, NULL}'])} }};",

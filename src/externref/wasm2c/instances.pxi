@@ -63,7 +63,9 @@ cdef class Instance:
     """What it exports by name: an Exports."""
     cdef object __weakref__
 
-    def __cinit__(self, Store store not None, Code code not None, binary, imports, bint release_gil):
+    def __cinit__(self, Store store not None, Code code not None, imports, bint release_gil):
+        cdef object binary = code.binary
+        cdef Py_ssize_t functions = 0       # that were linked
         cdef list found = []
         cdef list linked = []
         cdef dict exports = {}
@@ -80,7 +82,8 @@ cdef class Instance:
             raise MemoryError("no memory for the instance")
         self.enter_roots(binary)
         for k in range(len(found)):
-            linked.append(self.link(k, binary.imports[k], found[k], binary))
+            linked.append(self.link(k, binary.imports[k], found[k], binary.function_types, functions))
+            functions += isinstance(binary.imports[k].type, FuncType)
         self.imports = tuple(linked)
         self.exports = Exports(exports)
         if carries_funcrefs(binary):
@@ -164,13 +167,16 @@ cdef class Instance:
         ring.next = roots
         return 0
 
-    cdef object link(self, size_t k, item, thing, binary):
-        """Fills in import k; what must be kept alive for it. LinkError if it is not of the type."""
+    cdef object link(self, size_t k, item, thing, tuple function_types, Py_ssize_t number):
+        """Fills in import k; what must be kept alive for it. LinkError if it is not of the type.
+
+        number: of functions that are imported before.
+        """
         cdef Wasm2cImport *target = self.import_at(k)
         if isinstance(thing, (Func, Table, Global, Memory)) and store_of(thing) is not self.store:
             raise link_error(item, "it is of another store")
         if isinstance(item.type, FuncType):
-            return self.link_function(target, k, item, thing, binary)
+            return self.link_function(target, item, thing, function_types[number])
         if isinstance(item.type, GlobalType):
             return self.link_global(target, k, item, thing)
         if isinstance(item.type, TableType):
@@ -187,7 +193,7 @@ cdef class Instance:
         target.object = (<Memory>thing).memory
         return thing
 
-    cdef object link_function(self, Wasm2cImport *target, size_t k, item, thing, binary):
+    cdef object link_function(self, Wasm2cImport *target, item, thing, size_t type_index):
         cdef HostFunc function
         if isinstance(thing, Func):
             if (<Func>thing).signature.type != item.type:
@@ -198,8 +204,7 @@ cdef class Instance:
             raise link_error(item, f"{type(thing).__name__} is not callable")
         function = HostFunc.__new__(HostFunc)
         function.function = thing
-        function.signature = self.code.signatures[binary.function_types[
-            sum(isinstance(other.type, FuncType) for other in binary.imports[:k])]]
+        function.signature = self.code.signatures[type_index]
         function.store = <PyObject *>self.store
         function.name = f"{item.module}.{item.name}"
         target.function.type = function.signature.id

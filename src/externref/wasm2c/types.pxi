@@ -3,12 +3,17 @@
 # A part of _runtime.pyx.
 
 # The letter of each value type that can be carried.
-cdef dict LETTERS = {name_of_type(letter): letter for letter in (I32, I64, F32, F64, EXTERNREF, FUNCREF)}
+cdef dict LETTERS = {name_of_type(letter): letter for letter in (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)}
+
+
+cdef enum:
+    V128_SIZE = 16
+    V128_SLOTS = 2
 
 
 cdef inline Py_ssize_t slots_of(char letter) noexcept:
     """How many slots a value of the type takes."""
-    return FUNCREF_SLOTS if letter == FUNCREF else 1
+    return FUNCREF_SLOTS if letter == FUNCREF else V128_SLOTS if letter == V128 else 1
 
 
 cdef inline void *get_ref(const uint64_t *slot) noexcept:
@@ -29,7 +34,7 @@ cdef inline size_t value_size(char letter) noexcept:
         return 4
     if letter == EXTERNREF:
         return sizeof(void *)
-    return sizeof(Wasm2cFuncref) if letter == FUNCREF else 8
+    return sizeof(Wasm2cFuncref) if letter == FUNCREF else V128_SIZE if letter == V128 else 8
 
 
 # How to call a funcref: the Signature of each function type's identity.
@@ -89,14 +94,22 @@ cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_ty
 
 @cython.final
 cdef class Code:
-    """A loaded library: Code(entry, types), the address of externref_wasm2c_module() and the module's
-    function types."""
+    """A loaded library, which is never unloaded: Code(path, binary), of what was made of the Binary.
+
+    Raises OSError if it is no library, or another version's, AttributeError if it is not of our making.
+    """
     cdef const Wasm2cModule *module
+    cdef object binary
+    cdef object library             # a ctypes.CDLL
     cdef list signatures            # by type index; None for one that Python cannot call
 
-    def __cinit__(self, entry, list types not None):
+    def __cinit__(self, str path not None, binary not None):
         cdef Signature signature
         cdef size_t i
+        cdef tuple types = binary.types
+        self.binary = binary
+        self.library = ctypes.CDLL(path)
+        entry = ctypes.cast(self.library.externref_wasm2c_module, ctypes.c_void_p).value
         # SAFETY: the compiler made the library from our glue.
         self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept><uintptr_t>entry)(&host)
         if self.module.version != WASM2C_GLUE_VERSION or self.module.type_count != <size_t>len(types):

@@ -30,6 +30,15 @@ cdef int put_funcref(uint64_t *slots, Store store, object value, object place, P
     return 0
 
 
+cdef int put_v128(uint64_t *slots, object value, object place, Py_ssize_t i) except -1:
+    if not isinstance(value, bytes):
+        refuse_kind("16 bytes", value, describe, place, i, V128)
+    if len(<bytes>value) != V128_SIZE:
+        raise ValueError(f"{describe(place, i, V128)}: a v128 has 16 bytes, not {len(<bytes>value)}")
+    memcpy(slots, <const char *>(<bytes>value), V128_SIZE)
+    return 0
+
+
 cdef void end_holds(const char *letters, const uint64_t *slots, Py_ssize_t count) noexcept:
     """Ends the holds that the slots of the first `count` values have. Arbitrary code."""
     cdef Py_ssize_t i
@@ -66,6 +75,8 @@ cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject 
             put_ref(slots + at, NULL)
         elif letters[i] == FUNCREF:
             put_funcref(slots + at, store, <object>values[i], place, i)
+        elif letters[i] == V128:
+            put_v128(slots + at, <object>values[i], place, i)
         else:
             put_number(&number, letters[i], <object>values[i], describe, place, i)
             memcpy(slots + at, &number, sizeof(number))
@@ -97,7 +108,7 @@ cdef object get_funcref(const uint64_t *slots, Store store):
         return None
     signature = signatures.get(ref.type[:FUNCTION_ID_SIZE])
     if signature is None:
-        raise TypeError("the function has a parameter or result of type v128")
+        raise TypeError("the function is of a type that no module here has")
     return new_func(store, store.owner_of(ref.instance), signature, ref, "funcref")
 
 
@@ -106,6 +117,8 @@ cdef inline object get_plain(Store store, char letter, const uint64_t *slots):
     cdef Number number
     if letter == FUNCREF:
         return get_funcref(slots, store)
+    if letter == V128:
+        return (<const char *>slots)[:V128_SIZE]
     memcpy(&number, slots, sizeof(number))
     return get_number(&number, letter)
 
