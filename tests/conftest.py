@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -18,6 +19,11 @@ from externref import abi
 from support import TESTS, Payload, run_compiler
 
 pytest.register_assert_rewrite("model")     # its assertions are the tests'
+
+
+# A shell's background job ignores it, and some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
