@@ -62,6 +62,13 @@ def test_timeout(endless):
         assert exports.fine() == 1
 
 
+@pytest.mark.parametrize("timeout", [0, 0.0, 1e-12])
+def test_no_time_at_all(compile, timeout):
+    exports = compile(source(ENDLESS["a loop"])).instantiate(wasm2c.Store(timeout=timeout), {"e": {"host": lambda: None}}).exports
+    with pytest.raises(wasm2c.Trap, match="interrupted"):
+        exports.f()
+
+
 def test_interrupt_from_another_thread(endless):
     store, exports = endless()
     timer = threading.Timer(0.05, store.interrupt)

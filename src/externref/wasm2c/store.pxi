@@ -113,7 +113,8 @@ cdef class Store:
     cdef object __weakref__
 
     def __cinit__(self, *, timeout=None, memory_limit=None, table_limit=10_000_000):
-        self.running.timeout = limit_of("timeout", timeout, 10**9) if timeout is not None else 0
+        # Of no time at all there is a nanosecond: 0 is for none.
+        self.running.timeout = 0 if timeout is None else max(<int64_t>limit_of("timeout", timeout, 10**9), <int64_t>1)
         self.memory_limit = UINT64_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
         self.table_limit = UINT64_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
         self.running.store = <PyObject *>self
