@@ -266,6 +266,7 @@ def test_tail_calls_to_others(compile, store, shape):
 
 # --- The stack
 
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer makes frames of its own")
 @pytest.mark.parametrize("size", [256 * 1024, 512 * 1024, 2**20, 2**23])
 def test_large_frames_at_the_end_of_a_stack_trap(run_in_thread, run, size):
     # 3,000 v128 that are all live: a frame of 48 KiB.
