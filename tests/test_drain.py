@@ -643,6 +643,7 @@ def test_fork_while_the_helper_is_in_a_finalizer(run_python, foreign):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="a child waits for AddressSanitizer's own lock, if a thread had it")
 def test_many_forks_while_threads_drop(run_python, foreign):
     run_python(FORK + """
     warnings.simplefilter("ignore")             # the program has a thread of its own
