@@ -1,6 +1,8 @@
 """Fixtures of the tests of externref.wasm2c: a cache, modules, stores."""
 
 import functools
+import os
+import threading
 
 import pytest
 
@@ -91,3 +93,43 @@ def run(compile, store):
 def references(run):
     """The exports of REFERENCES; what its import does can be set: references(function)."""
     return lambda call=lambda ref, number: ref: run(REFERENCES, {"env": {"call": call}})
+
+
+@pytest.fixture
+def little_memory():
+    """Address space for 1 GiB more than there is."""
+    if "ASAN_OPTIONS" in os.environ:
+        pytest.skip("AddressSanitizer needs the address space that this test takes away")
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.fixture
+def run_in_threads():
+    """Runs a function on so many threads at a time, with stacks of so many bytes if that is said."""
+    def run(function, count, stack=0):
+        failures = []
+
+        def work():
+            try:
+                function()
+            except BaseException as failure:
+                failures.append(failure)
+
+        before = threading.stack_size(stack)
+        try:
+            threads = [threading.Thread(target=work) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            threading.stack_size(before)
+        assert not failures
+
+    return run

@@ -208,12 +208,11 @@ def test_two_stores_run_at_the_same_time(compile, tmp_path):
     assert min(turned) >= 100
 
 
-def test_traps_and_exceptions_without_the_gil(compile):
+def test_traps_and_exceptions_without_the_gil(compile, run_in_threads):
     module = compile("""(module (import "e" "host" (func $host (param externref) (result externref)))
       (func (export "call") (param externref) (result externref) (call $host (local.get 0)))
       (func (export "trap") unreachable) (memory 1)
       (func (export "deep") (call 3)))""")
-    failures = []
 
     def host(ref):
         if ref == "raise":
@@ -222,53 +221,36 @@ def test_traps_and_exceptions_without_the_gil(compile):
             return ref
 
     def work():
-        try:
-            with wasm2c.Store() as store:
-                exports = module.instantiate(store, {"e": {"host": host}}, release_gil=True).exports
-                for i in range(300):
-                    thing = [i]
-                    assert exports.call(thing) is thing
-                    with pytest.raises(KeyError, match="mine"):
-                        exports.call("raise")
-                    with pytest.raises(wasm2c.Trap, match="Unreachable"):
-                        exports.trap()
-                    if i % 100 == 0:
-                        store.gc()
-        except BaseException as failure:
-            failures.append(failure)
+        with wasm2c.Store() as store:
+            exports = module.instantiate(store, {"e": {"host": host}}, release_gil=True).exports
+            for i in range(300):
+                thing = [i]
+                assert exports.call(thing) is thing
+                with pytest.raises(KeyError, match="mine"):
+                    exports.call("raise")
+                with pytest.raises(wasm2c.Trap, match="Unreachable"):
+                    exports.trap()
+                if i % 100 == 0:
+                    store.gc()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    run_in_threads(work, 4)
 
 
 @pytest.mark.parametrize("release_gil", [False, True])
-def test_threads_with_a_store_each_and_results_whose_release_switches_threads(compile, release_gil):
+def test_threads_with_a_store_each_and_results_whose_release_switches_threads(compile, run_in_threads, release_gil):
     module = compile("""(module (import "e" "open" (func $open (result externref)))
       (func (export "f") (drop (call $open)) (drop (call $open)) unreachable))""")
-    failures = []
 
     class Switches:
         def __del__(self):
             time.sleep(0)
 
     def work():
-        try:
-            for _ in range(200):
-                with wasm2c.Store() as store:
-                    exports = module.instantiate(store, {"e": {"open": Switches}}, release_gil=release_gil).exports
-                    for _ in range(3):
-                        with pytest.raises(wasm2c.Trap, match="Unreachable"):
-                            exports.f()
-        except BaseException as failure:
-            failures.append(failure)
+        for _ in range(200):
+            with wasm2c.Store() as store:
+                exports = module.instantiate(store, {"e": {"open": Switches}}, release_gil=release_gil).exports
+                for _ in range(3):
+                    with pytest.raises(wasm2c.Trap, match="Unreachable"):
+                        exports.f()
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    run_in_threads(work, 2)

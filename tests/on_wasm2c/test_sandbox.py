@@ -2,50 +2,10 @@
 
 import gc
 import os
-import threading
 
 import pytest
 
 from externref import wasm2c
-
-
-@pytest.fixture
-def little_memory():
-    """Address space for 1 GiB more than there is."""
-    if "ASAN_OPTIONS" in os.environ:
-        pytest.skip("AddressSanitizer needs the address space that this test takes away")
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, limits)
-
-
-@pytest.fixture
-def run_in_thread():
-    """Runs a function on a thread with a stack of so many bytes."""
-    def run(function, size):
-        failures = []
-
-        def work():
-            try:
-                function()
-            except BaseException as failure:
-                failures.append(failure)
-
-        before = threading.stack_size(size)
-        try:
-            thread = threading.Thread(target=work)
-            thread.start()
-            thread.join()
-        finally:
-            threading.stack_size(before)
-        assert not failures
-
-    return run
-
 
 # --- Memory and tables that cannot be had
 
@@ -268,7 +228,7 @@ def test_tail_calls_to_others(compile, store, shape):
 
 @pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer makes frames of its own")
 @pytest.mark.parametrize("size", [256 * 1024, 512 * 1024, 2**20, 2**23])
-def test_large_frames_at_the_end_of_a_stack_trap(run_in_thread, run, size):
+def test_large_frames_at_the_end_of_a_stack_trap(run_in_threads, run, size):
     # 3,000 v128 that are all live: a frame of 48 KiB.
     count = 3000
     body = "".join(f"(local.set {i} (i32x4.splat (i32.add (local.get 0) (i32.const {i}))))" for i in range(1, count))
@@ -280,7 +240,7 @@ def test_large_frames_at_the_end_of_a_stack_trap(run_in_thread, run, size):
         with pytest.raises(wasm2c.Trap, match="Call stack exhausted"):
             exports.f(1)
 
-    run_in_thread(attempt, size)
+    run_in_threads(attempt, 1, size)
 
 
 # --- Greenlets

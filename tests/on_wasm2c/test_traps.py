@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import threading
 
 import pytest
 
@@ -98,9 +97,8 @@ def test_recursion_below_nested_calls_is_a_clean_trap(run):
     assert len(depth) == 50
 
 
-def test_exhaustion_on_a_thread_with_a_small_stack(run):
+def test_exhaustion_on_a_thread_with_a_small_stack(run, run_in_threads):
     exports = run(TRAPS)
-    before = threading.stack_size(256 * 1024)
     caught = []
 
     def work():
@@ -108,12 +106,7 @@ def test_exhaustion_on_a_thread_with_a_small_stack(run):
             exports.recurse()
         caught.append(exports.fine())
 
-    try:
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(before)
+    run_in_threads(work, 1, 256 * 1024)
     assert caught == [1]
 
 
