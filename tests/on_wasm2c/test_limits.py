@@ -156,4 +156,4 @@ run()
     for compiler in compilers[:1]:
         monkeypatch.setenv("CC", compiler)
         result = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, text=True)
-        assert (result.returncode, result.stdout, result.stderr) == (0, "Call stack exhausted\n", "")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "Call stack exhausted, in 'one'\n", "")

@@ -1,11 +1,15 @@
 """Traps, exhaustion of the stack, nested calls, signals. Promise P10."""
 
+import functools
+import inspect
+import pickle
 import signal
 import sys
 
 import pytest
 
 from externref import wasm2c
+from externref.wasm2c.names import signature
 
 TRAPS = """(module
   (type $i (func (result i32)))
@@ -37,8 +41,136 @@ def test_a_trap_has_the_runtimes_name_and_the_instance_stays_usable(run, name, a
     for _ in range(3):
         with pytest.raises(wasm2c.Trap) as caught:
             exports[name](*args)
-        assert str(caught.value) == reason
+        assert caught.value.reason == reason
+        assert str(caught.value).startswith(f"{reason}, in ")
         assert exports.fine() == 1
+
+
+NAMED = """(module (import "e" "f" (func $f)) (memory 1)
+  (func $add (param $left i32) (param $right i32) (param i32) (result i32) (i32.load (local.get 2)))
+  (func $outer (export "outer") (param $how i32) (param $class i64) (param i32) (result i32 f64)
+    (call $middle (local.get 0)) (f64.const 1))
+  (func $middle (param i32) (result i32)
+    (if (i32.eqz (local.get 0)) (then unreachable))
+    (if (i32.eq (local.get 0) (i32.const 1)) (then (call $f)))
+    (i32.add (call $add (i32.const 1) (i32.const 2) (local.get 0)) (i32.const 1)))
+  (func (export "nameless") (result i32) (call $add (i32.const 0) (i32.const 0) (i32.const 65536)))
+  (func $deep (export "deep") (param i32) (result i32)
+    (if (result i32) (local.get 0) (then (i32.add (call $deep (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))
+      (else unreachable)))
+  (func $jump (export "jump") (param i32) (return_call $land (local.get 0)))
+  (func $land (param i32) (drop (i32.div_u (i32.const 1) (local.get 0))))
+  (func (export "add") (param i32 i32 i32) (result i32) (call $add (local.get 0) (local.get 1) (local.get 2)))
+  (export "$add" (func $add)))"""
+
+
+def frames_of(function, *args):
+    with pytest.raises(wasm2c.Trap) as caught:
+        function(*args)
+    assert caught.value.args == (str(caught.value),)
+    return str(caught.value), caught.value.frames
+
+
+@pytest.fixture
+def named(run):
+    return run(NAMED, {"e": {"f": lambda: None}})
+
+
+def test_a_trap_names_the_function(named):
+    text, frames = frames_of(named.outer, 0, 0, 0)
+    assert text == "Unreachable instruction executed, in 'middle'"
+    assert frames == (wasm2c.Frame("middle", 3), wasm2c.Frame("outer", 2))
+    text, frames = frames_of(named.jump, 0)
+    assert text == "Integer divide by zero, in 'land'" and frames[0] == ("land", 7)
+
+
+def test_a_trap_in_a_function_without_a_name(named):
+    text, frames = frames_of(named.nameless)
+    assert frames[-1] == (None, 4)      # an access does not know whose it is, if the compiler put it elsewhere
+    assert text.endswith(", in 'add'" if len(frames) == 2 else ", in function 4")
+    assert str(wasm2c.Frame(None, 4)) == "function 4"
+
+
+def test_a_trap_names_the_innermost_functions(named):
+    text, frames = frames_of(named.deep, 1000)
+    assert text == "Unreachable instruction executed, in 'deep'"
+    assert 20 < len(frames) <= 32 and set(frames) == {("deep", 5)}
+    text, frames = frames_of(named.deep, -1)
+    assert text == "Call stack exhausted, in 'deep'" and set(frames) == {("deep", 5)}
+
+
+def test_a_trap_names_functions_since_python(run):
+    def inner():
+        text, frames = frames_of(exports.outer, 0, 0, 0)
+        assert frames == (("middle", 3), ("outer", 2))
+        raise KeyError(text)
+
+    exports = run(NAMED, {"e": {"f": inner}})
+    with pytest.raises(KeyError, match="in 'middle'"):
+        exports.outer(1, 0, 0)
+
+
+def test_a_trap_across_modules(compile, store):
+    first = compile('(module (func $low (export "low") unreachable))').instantiate(store)
+    second = compile('(module (import "a" "low" (func $there)) (func $high (export "high") (call $there)))').instantiate(
+        store, {"a": first})
+    text, frames = frames_of(second.exports.high)
+    assert text.endswith("in 'low'") and [frame.name for frame in frames] == ["low", "high"]
+
+
+def test_a_trap_when_an_instance_is_made(compile, store):
+    with pytest.raises(wasm2c.Trap, match="Unreachable instruction executed, in 'begin'"):
+        compile("(module (start $begin) (func $begin unreachable))").instantiate(store)
+
+
+def test_a_trap_is_copied_with_all_it_says(named):
+    with pytest.raises(wasm2c.Trap) as caught:
+        named.deep(0)
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert str(copied) == str(caught.value) and copied.frames == (("deep", 5),) and copied.reason == caught.value.reason
+    assert (wasm2c.Trap("mine").frames, wasm2c.Trap().reason) == ((), "")
+
+
+def test_names_that_are_broken(compile, store):
+    binary = (b"\0asm\1\0\0\0" b"\1\4\1\x60\0\0" b"\3\2\1\0" b"\7\5\1\1f\0\0" b"\x0a\5\1\3\0\0\x0b")
+    for names in (b"", b"\1", b"\1\x7f", b"\1\5\1\0\xff", b"\1\4\1\0\1\xff", b"\1\5\xff\xff\xff\xff\x7f", b"\x63\1x",
+                  b"\2\6\1\0\1\0\x70a"):
+        section = b"\4name" + names
+        f = compile(binary + bytes([0, len(section)]) + section, cache=False).instantiate(store).exports.f
+        assert frames_of(f) == ("Unreachable instruction executed, in function 0", ((None, 0),))
+        assert str(inspect.signature(f)) == "() -> None"
+    endless = b"\4name\1" + b"\xff" * 3_000_000
+    f = compile(binary + b"\0\xc6\x8d\xb7\1" + endless, cache=False).instantiate(store).exports.f
+    assert frames_of(f)[1] == ((None, 0),)
+    section = b"\4name" + b"\1\x88\4\1\0\x84\4" + b"\n" * 516
+    f = compile(binary + b"\0\x90\4" + section, cache=False).instantiate(store).exports.f
+    assert frames_of(f)[0] == f"Unreachable instruction executed, in {chr(10) * 200!r}"
+
+
+# --- What inspect and functools ask
+
+def test_signatures(named):
+    assert str(inspect.signature(named["$add"])) == "(left: int, right: int, a2: int, /) -> int"
+    assert str(inspect.signature(named.add)) == "(a0: int, a1: int, a2: int, /) -> int"
+    assert str(inspect.signature(named.outer)) == "(how: int, a1: int, a2: int, /) -> tuple[int, float]"
+    assert str(inspect.signature(named.jump)) == "(a0: int, /) -> None"
+    twice = signature(wasm2c.FuncType(("i32", "f32"), ()), {0: "same", 1: "same", 7: "other"})
+    assert str(twice) == "(a0: int, a1: float, /) -> None"
+
+
+def test_a_parameter_that_is_called_as_one_without_a_name(run):
+    exports = run('(module (func (export "f") (param i32) (param $a0 externref) (param v128) (result externref) (local.get 1)))')
+    assert str(inspect.signature(exports.f)) == "(a_0: int, a0: Any, a_2: bytes, /) -> Any"
+
+
+def test_a_func_has_a_name(named):
+    assert named.outer.__name__ == named.outer.name == "outer" and named["$add"].__name__ == "$add"
+
+    @functools.wraps(named.outer)
+    def wrapped():
+        pass
+
+    assert wrapped.__name__ == "outer" and wrapped.__wrapped__ is named.outer
 
 
 def test_the_runtime_installs_no_signal_handler(run):
@@ -124,7 +256,7 @@ def test_an_inner_trap_is_caught_between(references, run):
     exports = references(call)
     a = object()
     assert exports.hold(a, a, 1) == (a, a)
-    assert seen == ["Unreachable instruction executed"]
+    assert seen == ["Unreachable instruction executed, in function 0"]
 
 
 def test_a_keyboard_interrupt_ends_a_loop_that_calls_the_host(references):

@@ -162,7 +162,7 @@ def test_more_references_at_once_than_the_bump_chunk_holds(run, count):
 def test_nothing_is_made_by_hand(cls):
     for make in (cls, lambda: cls.__new__(cls), lambda: cls(object()), lambda: cls.__new__(cls, EqualToAll()),
                  lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):
-        with pytest.raises(TypeError, match="exports|not safe|argument"):
+        with pytest.raises(TypeError, match="exports|not safe|argument|store must be a Store"):
             make()
 
 

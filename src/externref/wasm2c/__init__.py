@@ -18,12 +18,14 @@ from externref.wasm2c._runtime import Func, Global, Instance, LinkError, Memory,
 from externref.wasm2c.binary import Export, FuncType, GlobalType, Import, MemoryType, TableType
 from externref.wasm2c.compiler import Module, compile
 from externref.wasm2c.exports import Exports
+from externref.wasm2c.names import Frame
 from externref.wasm2c.tools import CompileError
 
 __all__ = [
     "CompileError",
     "Export",
     "Exports",
+    "Frame",
     "Func",
     "FuncType",
     "Global",

@@ -23,18 +23,20 @@ Which part to open::
     store.pxi       Store: who may use it now, collections and their roots, entering compiled code
     values.pxi      Python values into slots and back: both rules are kept here
     functions.pxi   Func, called from Python; HostFunc, called from compiled code
+    owners.pxi      who has tables, memories and globals, and the roots they are
     items.pxi       Table, Global, Memory
-    instances.pxi   Instance: its roots, imports and exports
+    instances.pxi   Instance: its imports and exports
     enter.h         the way in and out in C, the stack's limit, the scan of the stack
+    allocate.h      the room of memories and tables, counted for the store's limits
     runtime.h       what this module and a compiled one know of each other; glue.py writes the other side
 """
 
 cimport cython
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.stdint cimport INT64_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memmove, memset, strlen
 
 from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
@@ -50,6 +52,7 @@ import sys
 
 from externref.wasm2c.binary import FuncType, GlobalType, MemoryType, TableType
 from externref.wasm2c.exports import Exports
+from externref.wasm2c.names import Frame, Names, signature
 
 cdef extern from "wasm2c/runtime.h":
     const uint32_t WASM2C_GLUE_VERSION
@@ -75,28 +78,36 @@ cdef extern from "wasm2c/runtime.h":
         int64_t budget
     ctypedef struct Wasm2cHost:
         void (*leave)(int) noexcept
+        void (*trap)(int, int) noexcept
         int (*call_host)(void *, uint64_t *) noexcept
         int (*go_on)(Wasm2cState *, const char *) noexcept
-        int (*may_have)(uint64_t, uint64_t) noexcept
+        void (*allocate_memory)(Wasm2cMemory *, uint64_t, uint64_t, int, uint32_t) noexcept
+        uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t) noexcept
+        void (*free_memory)(Wasm2cMemory *) noexcept
+        void (*allocate_table)(Wasm2cTable *, uint32_t, uint32_t, size_t) noexcept
+        uint32_t (*grow_table)(Wasm2cTable *, uint32_t, const void *, size_t) noexcept
+        void (*free_table)(Wasm2cTable *) noexcept
     ctypedef void (*Wasm2cCall)(void *, void *, uint64_t *) noexcept
     ctypedef struct Wasm2cFunctionType:
         const char *id
         Wasm2cCall call
         void *host_code
+    ctypedef struct Wasm2cFunction:
+        void *code
+        uint32_t index
     ctypedef struct Wasm2cModule:
         uint32_t version
         size_t instance_size
         size_t imports_offset
         size_t state_offset
+        size_t function_count
+        const Wasm2cFunction *functions
         size_t type_count
         const Wasm2cFunctionType *types
-        void **functions
+        void **exports
         void *(*item)(void *, size_t) noexcept
         Wasm2cCall instantiate
         void (*release)(void *) noexcept
-        uint32_t (*grow_externref_table)(Wasm2cTable *, uint32_t, void *) noexcept
-        uint32_t (*grow_funcref_table)(Wasm2cTable *, uint32_t, const Wasm2cFuncref *) noexcept
-        uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t) noexcept
 
 cdef extern from "wasm2c/enter.h":
     Wasm2cHost host
@@ -105,12 +116,26 @@ GLUE_VERSION = WASM2C_GLUE_VERSION
 
 
 class Trap(Exception):
-    """WebAssembly code trapped; the text is the name that wasm2c's runtime has for the reason.
+    """WebAssembly code trapped, or was interrupted.
+
+    reason: the name that wasm2c's runtime has for it, or "interrupted". frames: a tuple of Frame, the functions that
+    ran in the innermost call from Python, the innermost function first and at most 32; the compiler puts small
+    functions into those that call them, which may be named then. The text is the reason, and for a trap the first
+    frame.
 
     The instance stays usable, with what the call had changed until then.
     """
 
     __module__ = "externref.wasm2c"
+    reason = ""
+    frames = ()
+
+
+cdef object new_trap(str reason, tuple frames):
+    trap = Trap(f"{reason}, in {frames[0]}" if frames and reason != INTERRUPTED else reason)
+    trap.reason = reason
+    trap.frames = frames
+    return trap
 
 
 class LinkError(Exception):
@@ -124,6 +149,7 @@ cdef tuple MAKER = secret_maker()
 
 
 include "types.pxi"
+include "owners.pxi"
 include "store.pxi"
 include "values.pxi"
 include "functions.pxi"

@@ -34,7 +34,7 @@ class TableType(NamedTuple):
 
     element: str
     minimum: int
-    maximum: int | None
+    maximum: int | None = None
 
     def __str__(self) -> str:
         return f"table of {self.minimum} to {'any' if self.maximum is None else self.maximum} {self.element}"
@@ -44,7 +44,7 @@ class MemoryType(NamedTuple):
     """A linear memory's type; sizes in pages, maximum None if there is none; whether addresses have 64 bits."""
 
     minimum: int
-    maximum: int | None
+    maximum: int | None = None
     is64: bool = False
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class GlobalType(NamedTuple):
     """A global's type."""
 
     value: str
-    mutable: bool
+    mutable: bool = False
 
     def __str__(self) -> str:
         return f"{'mutable' if self.mutable else 'immutable'} global of {self.value}"
@@ -104,6 +104,8 @@ class Reader:
             shift += 7
             if byte < 0x80:
                 return result
+            if shift > 63:      # only in what nobody validates
+                raise UnsupportedError("an integer of more than 64 bits")
 
     def bytes(self, size: int) -> bytes:
         self.at += size

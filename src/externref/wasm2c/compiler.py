@@ -27,6 +27,7 @@ FLAGS = [
     "-DNDEBUG",                     # wasm2c's runtime: a bug in it is no reason to end the process
     "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1",    # or the runtime replaces the process's handler of SIGSEGV
     "-DWASM_RT_STACK_DEPTH_COUNT=1",        # a look at the depth in every function; glue.py has it look at the stack
+    "-fasynchronous-unwind-tables",         # for the functions that a trap names
     "-frounding-math",              # floats as Wasm has them: nothing is worked out ahead for one rounding mode,
     "-fsignaling-nans",             # and no operation left out that makes a signalling NaN a quiet one
 ]
@@ -90,7 +91,8 @@ def to_binary(source: bytes | str | os.PathLike[str], folder: Path, tools: Tools
         data = binary.read_bytes()
     else:
         write(binary, data)
-        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, binary)
+        # What is wrong in a custom section, such as names, does not make a module invalid.
+        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--ignore-custom-section-errors", binary)
     return data
 
 
@@ -124,8 +126,9 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, t
     wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
     write(wasm, binary.renamed())
     tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", wasm, "-n", "m", "-o", source)
-    write(source, mended(source.read_text()).encode())
-    write(folder / "glue.c", glue(binary).encode())
+    code = mended(source.read_text())
+    write(source, code.encode())
+    write(folder / "glue.c", glue(binary, code).encode())
     tools.run(*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
               f"-I{Path(__file__).parent}", "-c", folder / "glue.c", "-o", folder / "glue.o")
     if not (folder / "glue.o").is_file():
@@ -144,7 +147,8 @@ def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
     if fit_tail_calls(binary):
         return
     try:
-        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--disable-tail-call", folder / "source.wasm")
+        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--disable-tail-call",
+                  "--ignore-custom-section-errors", folder / "source.wasm")
     except CompileError as error:
         raise CompileError("tail calls are not supported in a module with a function type whose parameters or results "
                            f"take more than {TAIL_CALL_BUFFER} bytes: {error}") from None

@@ -13,9 +13,10 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <time.h>
+#include <unwind.h>
 #include "_activations/refset.h"
 #include "_core/atomics.h"
-#include "wasm2c/runtime.h"
+#include "wasm2c/allocate.h"
 
 /* What is left of the stack when Wasm code is stopped: the largest frame there may be, and as much again for Python and the
  * C library; less on small stacks. */
@@ -31,6 +32,8 @@
 #define LEAST_BUDGET 1000
 #define MOST_BUDGET (1 << 20)
 
+#define MOST_FRAMES 32 /* that a trap names */
+
 /* A store's. All under the GIL, but for what says otherwise. */
 typedef struct {
     Wasm2cState seen;           /* by compiled code; first */
@@ -45,6 +48,11 @@ typedef struct {
     int64_t looked; /* when it last let others run, in nanoseconds */
     int64_t timeout; /* nanoseconds for an outermost call; 0 if there is no limit */
     int64_t deadline;
+    Quota memory; /* bytes */
+    Quota tables; /* elements */
+    int trapped; /* the function of the last trap, by index; -1 if it did not say */
+    int frame_count;
+    void *frames[MOST_FRAMES]; /* where the functions begin that ran, the innermost first, whosever they are */
 } Running;
 
 static Wasm2cHost host;
@@ -52,9 +60,29 @@ static Wasm2cHost host;
 /* What runs on this thread; see stack_limit() for the model. */
 static __thread Running *running __attribute__((tls_model("initial-exec")));
 
+static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *noting)
+{
+    Running *self = noting;
+    if (self->frame_count == MOST_FRAMES || (char *)_Unwind_GetCFA(context) > (char *)self->innermost) {
+        return _URC_END_OF_STACK;
+    }
+    self->frames[self->frame_count++] = (void *)_Unwind_GetRegionStart(context);
+    return _URC_NO_REASON;
+}
+
+/* Leaves compiled code: longjmp over its frames alone. */
 static void leave(int reason)
 {
     longjmp(*running->innermost, reason);
+}
+
+static void trap(int reason, int function)
+{
+    Running *self = running;
+    self->trapped = function;
+    self->frame_count = 0;
+    _Unwind_Backtrace(note_frame, self);
+    leave(reason);
 }
 
 static int64_t now(void)
@@ -150,6 +178,9 @@ static int go_on(Wasm2cState *seen, const char *frame)
         if (reason == 0 && is_interrupted(self)) {
             reason = WASM2C_INTERRUPTED;
         }
+        if (reason == WASM2C_INTERRUPTED) {
+            trap(reason, -1);
+        }
         if (reason != 0) {
             leave(reason);
         }
@@ -207,12 +238,12 @@ static int call_host(void *function, uint64_t *slots)
     }
     running = self;
     if (result == 0 && is_interrupted(self)) {
-        leave(WASM2C_INTERRUPTED);
+        trap(WASM2C_INTERRUPTED, -1);
     }
     return result;
 }
 
-/* What ran before: for who does something for a store that compiled code could do, and may_have() asks whose it is. */
+/* What ran before: for who has compiled code do something for a store that asks nothing but free_memory() and free_table(). */
 static Running *set_running(Running *self)
 {
     Running *before = running;
@@ -220,20 +251,40 @@ static Running *set_running(Running *self)
     return before;
 }
 
-static int (*may_have_function)(uint64_t, uint64_t);
-
-static int may_have(uint64_t bytes, uint64_t elements)
+static void allocate_memory(Wasm2cMemory *memory, uint64_t pages, uint64_t max_pages, int is64, uint32_t page_size)
 {
-    Running *const self = running;
-    int result;
-    if (self != NULL && self->without_gil != NULL) {
-        PyEval_RestoreThread(self->without_gil);
+    const int reason = new_memory(&running->memory, memory, pages, max_pages, is64, page_size);
+    if (reason != 0) {
+        leave(reason);
     }
-    result = may_have_function(bytes, elements);
-    if (self != NULL && self->without_gil != NULL) {
-        PyEval_SaveThread();
+}
+
+static uint64_t grow_memory(Wasm2cMemory *memory, uint64_t pages)
+{
+    return more_memory(&running->memory, memory, pages);
+}
+
+static void free_memory(Wasm2cMemory *memory)
+{
+    end_memory(&running->memory, memory);
+}
+
+static void allocate_table(Wasm2cTable *table, uint32_t elements, uint32_t max_elements, size_t element_size)
+{
+    const int reason = new_table_of(&running->tables, table, elements, max_elements, element_size);
+    if (reason != 0) {
+        leave(reason);
     }
-    return result;
+}
+
+static uint32_t grow_table(Wasm2cTable *table, uint32_t elements, const void *value, size_t element_size)
+{
+    return more_table(&running->tables, table, elements, value, element_size);
+}
+
+static void free_table(Wasm2cTable *table)
+{
+    end_table(&running->tables, table);
 }
 
 /* Whether this frame is on the stack that runs, and deeper: of greenlets, one may have been switched to whose stack

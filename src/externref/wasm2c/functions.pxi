@@ -4,11 +4,16 @@
 
 cdef extern from "wasm2c/enter.h":
     void leave(int) noexcept
+    void trap(int, int) noexcept
     int go_on(Wasm2cState *, const char *) noexcept
     int call_host(void *, uint64_t *) noexcept
-    int may_have(uint64_t, uint64_t) noexcept
+    void allocate_memory(Wasm2cMemory *, uint64_t, uint64_t, int, uint32_t) noexcept
+    uint64_t grow_memory(Wasm2cMemory *, uint64_t) noexcept
+    void free_memory(Wasm2cMemory *) noexcept
+    void allocate_table(Wasm2cTable *, uint32_t, uint32_t, size_t) noexcept
+    uint32_t grow_table(Wasm2cTable *, uint32_t, const void *, size_t) noexcept
+    void free_table(Wasm2cTable *) noexcept
     int (*call_host_function)(void *, uint64_t *) noexcept
-    bint (*may_have_function)(uint64_t, uint64_t) noexcept
 
 cdef enum:
     INLINE_SLOTS = 16       # that a call has on the C stack; more are allocated
@@ -58,6 +63,15 @@ cdef class Func:
     def type(self):
         """Its FuncType: params and results, tuples of names of value types."""
         return self.signature.type
+
+    @property
+    def __name__(self):
+        return self.name
+
+    @property
+    def __signature__(self):
+        """For inspect.signature(): parameters have the names that the module has for them, if any."""
+        return self.instance.code.signature_at(<uintptr_t>self.ref.code, self.type)
 
     def __call__(self, *args):
         return self.invoke(items_of(args), len(args), False)
@@ -154,8 +168,13 @@ cdef int call_with(HostFunc self, Signature signature, Store store, uint64_t *sl
 
 
 call_host_function = <int (*)(void *, uint64_t *) noexcept>call_python
-may_have_function = may_have_now
 host.leave = leave
+host.trap = trap
 host.call_host = call_host
 host.go_on = go_on
-host.may_have = may_have
+host.allocate_memory = allocate_memory
+host.grow_memory = grow_memory
+host.free_memory = free_memory
+host.allocate_table = allocate_table
+host.grow_table = grow_table
+host.free_table = free_table

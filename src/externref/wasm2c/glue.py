@@ -20,8 +20,10 @@ TYPE_CODES = {"i32": "WASM_RT_I32", "i64": "WASM_RT_I64", "f32": "WASM_RT_F32", 
               "v128": "WASM_RT_V128", "funcref": "WASM_RT_FUNCREF", "externref": "WASM_RT_EXTERNREF"}
 
 BEFORE = """\
-#include <stdio.h>
-#include <stdlib.h>
+/* A trap names the function in whose code it is: a function has one piece. Clang does not know the flag. */
+#if defined(__GNUC__) && !defined(__clang__)
+#  pragma GCC optimize("no-reorder-blocks-and-partition")
+#endif
 #include "wasm-rt.h"
 #include "runtime.h"
 #include "module.h"
@@ -48,6 +50,12 @@ CODE = """
 #  define IS_SPENT(state, units) 0
 #endif
 
+static WASM_RT_NO_RETURN void trap_in(wasm_rt_trap_t reason, int function)
+{
+    host->trap(reason, function);
+    wasm_rt_unreachable();
+}
+
 static inline int go_on(w2c_m *module, const char *frame)
 {
     Wasm2cState *state = STATE(module);
@@ -71,89 +79,43 @@ static inline void spend(w2c_m *module, uint64_t units)
 #include "module.c"
 #undef wasm_rt_call_stack_depth
 
-/* Part of the runtime: without memory, or with the store's limit reached, the call is left, the process does not
- * end, and what was to be made is empty: compiled code that uses it traps. */
-static void no_memory(void *thing, size_t size, int reason)
-{
-    memset(thing, 0, size);
-    host->leave(reason);
-}
-
-static void *table_memory(wasm_rt_externref_table_t *table, size_t count, size_t size)
-{
-    void *memory;
-    if (!host->may_have(0, 0)) { /* with what is the table's size already */
-        no_memory(table, sizeof *table, WASM2C_TOO_MUCH);
-    }
-    memory = calloc(count, size);
-    if (memory == NULL && count != 0) {
-        no_memory(table, sizeof *table, WASM2C_NO_MEMORY);
-    }
-    return memory;
-}
-
-/* In the functions that use these, what is to be made is the parameter `memory`, or `table`. */
-#define perror(message) ((void)0)
-#define abort() no_memory((void *)memory, sizeof *memory, WASM2C_NO_MEMORY)
-#define wasm_rt_allocate_memory allocate_any_memory
-#define wasm_rt_grow_memory grow_any_memory
-void allocate_any_memory(wasm_rt_memory_t *, uint64_t, uint64_t, bool, uint32_t);
-uint64_t grow_any_memory(wasm_rt_memory_t *, uint64_t);
-#include "wasm-rt-mem-impl.c"
-#undef wasm_rt_allocate_memory
-#undef wasm_rt_grow_memory
-#undef abort
-
-#define calloc(count, size) table_memory((wasm_rt_externref_table_t *)table, count, size)
-#define wasm_rt_grow_funcref_table grow_any_funcref_table
-#define wasm_rt_grow_externref_table grow_any_externref_table
-#define WASM_RT_TABLE_OPS_FUNCREF
-#include "wasm-rt-impl-tableops.inc"
-#undef WASM_RT_TABLE_OPS_FUNCREF
-#define WASM_RT_TABLE_OPS_EXTERNREF
-#include "wasm-rt-impl-tableops.inc"
-#undef WASM_RT_TABLE_OPS_EXTERNREF
-#undef wasm_rt_grow_funcref_table
-#undef wasm_rt_grow_externref_table
-#undef calloc
-
-/* How many bytes so many pages have; all there can be if that is more than 64 bits say. */
-static uint64_t bytes_of(uint64_t pages, uint32_t page_size)
-{
-    return pages > UINT64_MAX / page_size ? UINT64_MAX : pages * page_size;
-}
-
+/* Part of the runtime: the host has memories and tables. */
 void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t max_pages, bool is64,
                              uint32_t page_size)
 {
-    if (!host->may_have(bytes_of(pages, page_size), 0)) {
-        no_memory(memory, sizeof *memory, WASM2C_TOO_MUCH);
+    host->allocate_memory((Wasm2cMemory *)memory, pages, max_pages, is64, page_size);
+}
+
+uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t pages)
+{
+    return host->grow_memory((Wasm2cMemory *)memory, pages);
+}
+
+void wasm_rt_free_memory(wasm_rt_memory_t *memory)
+{
+    host->free_memory((Wasm2cMemory *)memory);
+}
+
+#define TABLE(kind) \\
+    void wasm_rt_allocate_##kind##_table(wasm_rt_##kind##_table_t *table, uint32_t elements, uint32_t max_elements) \\
+    { \\
+        host->allocate_table((Wasm2cTable *)table, elements, max_elements, sizeof *table->data); \\
+    } \\
+    uint32_t wasm_rt_grow_##kind##_table(wasm_rt_##kind##_table_t *table, uint32_t elements, \\
+                                         wasm_rt_##kind##_t value) \\
+    { \\
+        return host->grow_table((Wasm2cTable *)table, elements, &value, sizeof value); \\
+    } \\
+    void wasm_rt_free_##kind##_table(wasm_rt_##kind##_table_t *table) \\
+    { \\
+        host->free_table((Wasm2cTable *)table); \\
     }
-    allocate_any_memory(memory, pages, max_pages, is64, page_size);
-}
-
-uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t delta)
-{
-    if (delta != 0 && !host->may_have(bytes_of(delta, memory->page_size), 0)) {
-        return (uint64_t)-1;
-    }
-    return grow_any_memory(memory, delta);
-}
-
-uint32_t wasm_rt_grow_funcref_table(wasm_rt_funcref_table_t *table, uint32_t delta, wasm_rt_funcref_t value)
-{
-    return host->may_have(0, delta) ? grow_any_funcref_table(table, delta, value) : (uint32_t)-1;
-}
-
-uint32_t wasm_rt_grow_externref_table(wasm_rt_externref_table_t *table, uint32_t delta, wasm_rt_externref_t value)
-{
-    return host->may_have(0, delta) ? grow_any_externref_table(table, delta, value) : (uint32_t)-1;
-}
+TABLE(funcref)
+TABLE(externref)
 
 void wasm_rt_trap(wasm_rt_trap_t reason)
 {
-    host->leave(reason);
-    wasm_rt_unreachable();
+    trap_in(reason, -1);
 }
 
 bool wasm_rt_is_initialized(void)
@@ -168,8 +130,12 @@ SAME(code, offsetof(Wasm2cFuncref, code) == offsetof(wasm_rt_funcref_t, func));
 SAME(instance, offsetof(Wasm2cFuncref, instance) == offsetof(wasm_rt_funcref_t, module_instance));
 SAME(table, sizeof(Wasm2cTable) == sizeof(wasm_rt_externref_table_t));
 SAME(size, offsetof(Wasm2cTable, size) == offsetof(wasm_rt_externref_table_t, size));
+SAME(funcrefs, sizeof(Wasm2cTable) == sizeof(wasm_rt_funcref_table_t));
+SAME(funcrefs_size, offsetof(Wasm2cTable, size) == offsetof(wasm_rt_funcref_table_t, size));
 SAME(memory, sizeof(Wasm2cMemory) == sizeof(wasm_rt_memory_t));
 SAME(memory_size, offsetof(Wasm2cMemory, size) == offsetof(wasm_rt_memory_t, size));
+SAME(memory_page, offsetof(Wasm2cMemory, page_size) == offsetof(wasm_rt_memory_t, page_size));
+SAME(memory_is64, offsetof(Wasm2cMemory, is64) == offsetof(wasm_rt_memory_t, is64));
 
 #define SLOT(letter, type) \\
     static inline type get_##letter(const uint64_t *slot) { type v; memcpy(&v, slot, sizeof v); return v; } \\
@@ -190,27 +156,9 @@ SLOT(o, v128)
 """
 
 AFTER = """
-static u32 grow_externref(Wasm2cTable *table, u32 delta, void *value)
-{
-    return wasm_rt_grow_externref_table((wasm_rt_externref_table_t *)table, delta, value);
-}
-
-static u32 grow_funcref(Wasm2cTable *table, u32 delta, const Wasm2cFuncref *value)
-{
-    wasm_rt_funcref_t function;
-    memcpy(&function, value, sizeof function);
-    return wasm_rt_grow_funcref_table((wasm_rt_funcref_table_t *)table, delta, function);
-}
-
-static u64 grow_memory(Wasm2cMemory *memory, u64 delta)
-{
-    return wasm_rt_grow_memory((wasm_rt_memory_t *)memory, delta);
-}
-
 static const Wasm2cModule description = {
     WASM2C_GLUE_VERSION, sizeof(struct instance), offsetof(struct instance, imports.imports),
-    offsetof(struct instance, state), TYPE_COUNT, types,
-    functions, item, instantiate, release, grow_externref, grow_funcref, grow_memory,
+    offsetof(struct instance, state), FUNCTION_COUNT, functions, TYPE_COUNT, types, exports, item, instantiate, release,
 };
 
 __attribute__((visibility("default")))
@@ -357,6 +305,8 @@ def mended(code: str) -> str:
 
     No text of the module's is in the code, so each pattern is wasm2c's own.
     """
+    code = code.replace(TRAP, TRAP_IN_FUNCTION)
+    code = re.sub(FUNCTION, r"\1  enum { FUNCTION = \2 };\n", code, flags=re.MULTILINE)
     code = code.replace("  FUNC_PROLOGUE;\n", "  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
     code = re.sub(r"^( *var_L\d+: )$", r"\1TURN", code, flags=re.MULTILINE)
     # What takes a nanosecond for 16 bytes.
@@ -366,6 +316,11 @@ def mended(code: str) -> str:
     return "".join(mended_tail_calls(function) for function in re.split(r"(?<=^}\n)", code, flags=re.MULTILINE))
 
 
+TRAP = "#define TRAP(x) (wasm_rt_trap(WASM_RT_TRAP_##x), 0)\n"
+# FUNCTION is the one in whose text the macro stands, even where the compiler puts it into another. The functions that
+# access memories and tables know none.
+TRAP_IN_FUNCTION = "enum { FUNCTION = -1 };\n#define TRAP(x) (trap_in(WASM_RT_TRAP_##x, FUNCTION), 0)\n"
+FUNCTION = r"^(\w.*\b(?:wasm_tailcall_)?w2c_m_x?f(\d+)(?:_0)?\([^;{]*\{\n)"
 TRAMPOLINE = (r"(while \(next->fn\) \{.*\}\n)"
               r"( *\}| *\{\n *[\w ]+ tmp;\n *wasm_rt_memcpy\(&tmp, tail_call_stack, sizeof\(tmp\)\);\n)")
 WITHOUT_TAIL = (r"(func_tailcallee\.fn\) \{\n *)"
@@ -406,11 +361,21 @@ def mended_tail_calls(function: str) -> str:
     return function
 
 
-def glue(binary: Binary) -> str:
-    """The C of the shared library, which includes module.c, what wasm2c wrote of binary.renamed()."""
+def own_code(binary: Binary, code: str) -> list[str]:
+    """The Wasm2cFunction of each function of the module's own, and of the second that tail calls have for it."""
+    imported, exported = binary.imported[FuncType], set(binary.exported_functions())
+    names = {i: f"w2c_m_xf{i}_0" if i in exported else f"w2c_m_f{i}" for i in range(imported, len(binary.functions))}
+    second = set(re.findall(r"^(?:static )?void (wasm_tailcall_w2c_m_x?f\d+(?:_0)?)\(", code, re.MULTILINE))
+    return [f"{{(void (*)(void)){prefix}{name}, {i}}}" for i, name in names.items()
+            for prefix in ("", "wasm_tailcall_") if not prefix or prefix + name in second]
+
+
+def glue(binary: Binary, code: str) -> str:
+    """The C of the shared library, which includes module.c, the mended code that wasm2c wrote of binary.renamed()."""
     # An exported function's own code; that of an import is called through its instance.
     imported = binary.imported[FuncType]
-    functions = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
+    exports = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
+    functions = own_code(binary, code)
     types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" for k in range(len(binary.types))]
     set_ids = "".join(
         "    types[{}].id = wasm2c_m_get_func_type({});\n".format(
@@ -429,8 +394,10 @@ def glue(binary: Binary) -> str:
         f"#define TYPE_COUNT {len(types)}",
         f"static Wasm2cFunctionType types[] = {{ {', '.join([*types, '{NULL, NULL, NULL}'])} }};",
         f"static void set_type_ids(void)\n{{\n{set_ids}}}",
-        "static void (*const functions[])(void) = {{ {} }};".format(
-            ", ".join([*(f"(void (*)(void)){function}" for function in functions), "NULL"])),
+        f"#define FUNCTION_COUNT {len(functions)}",
+        f"static const Wasm2cFunction functions[] = {{ {', '.join([*functions, '{NULL, 0}'])} }};",
+        "static void (*const exports[])(void) = {{ {} }};".format(
+            ", ".join([*(f"(void (*)(void)){export}" for export in exports), "NULL"])),
         item_glue(binary),
         "static void instantiate(void (*code)(void), void *address, uint64_t *slots)\n{\n"
         "    struct instance *instance = address;\n    (void)code;\n    (void)slots;\n"

@@ -41,9 +41,9 @@ cdef bint carries_funcrefs(binary) except -1:
 
 
 @cython.final
-@cython.trashcan(True)      # a chain of them, each in a table of the one before, can be long
+@cython.trashcan(True)      # as OneItem
 @cython.no_gc_clear
-cdef class Instance:
+cdef class Instance(Owner):
     """An instance of a compiled module; Module.instantiate() makes it.
 
     It lives as long as something in Python leads to it: itself, an export, an instance that
@@ -51,14 +51,11 @@ cdef class Instance:
     or exports can carry a funcref lives as long as its store, since any table may hold its
     functions.
     """
-    cdef Store store
     cdef Code code
     cdef void *memory           # of the C instance, and the list of its imports
     cdef uint64_t *values       # the widest value's slots for each import: of globals given as plain values
-    cdef Roots roots
     cdef tuple imports          # what was imported, which compiled code has the addresses of
     cdef bint release_gil       # by its functions
-    cdef bint is_pinned         # by its store
     cdef readonly object exports
     """What it exports by name: an Exports."""
     cdef object __weakref__
@@ -80,7 +77,9 @@ cdef class Instance:
         self.values = <uint64_t *>calloc(len(found) + 1, FUNCREF_SLOTS * sizeof(uint64_t))
         if self.memory == NULL or self.values == NULL:
             raise MemoryError("no memory for the instance")
-        self.enter_roots(binary)
+        (<Wasm2cState **>(<char *>self.memory + code.module.state_offset))[0] = &store.running.seen
+        self.fill_roots(binary)
+        self.enter_ring()
         for k in range(len(found)):
             linked.append(self.link(k, binary.imports[k], found[k], binary.function_types, functions))
             functions += isinstance(binary.imports[k].type, FuncType)
@@ -90,32 +89,24 @@ cdef class Instance:
             store.pin(self)
             for thing in self.imports:
                 if isinstance(thing, Table):
-                    store.pin((<Table>thing).instance)
+                    store.pin((<Table>thing).owner)
         store.check()
         store.run(code.module.instantiate, NULL, self.memory, &unused, release_gil)
         self.fill_exports(binary, exports)
         store.settle()
 
     def __dealloc__(self):
-        cdef Store store = self.store
-        if self.roots.next != NULL:
-            self.roots.next.previous = self.roots.previous
-            self.roots.previous.next = self.roots.next
+        cdef Running *outer
+        self.leave_ring()
         if self.memory != NULL:
+            outer = set_running(&self.store.running)
             self.code.module.release(self.memory)
+            set_running(outer)
         free(self.memory)
         free(self.values)
         free(self.roots.tables)
         free(self.roots.globals)
-        free(self.roots.memories)
-        free(self.roots.all_tables)
-        # Its references have lost their roots. If another thread runs the store's code, it collects later.
-        if (self.roots.next != NULL and not store.closed and len(store.activations)
-                and (store.running.innermost == NULL or store.is_here())):
-            try:
-                store.collect()
-            except MemoryError:
-                pass    # the next collection does it
+        self.collect_rest()
 
     def __repr__(self):
         return f"<externref.wasm2c.Instance {self.exports!r}>"
@@ -132,25 +123,16 @@ cdef class Instance:
             i += len(binary.memories)
         return self.code.module.item(self.memory, i)
 
-    cdef int enter_roots(self, binary) except -1:
-        """Joins the store's ring of live instances, before anything can be in the tables."""
+    cdef int fill_roots(self, binary) except -1:
+        """Finds its tables and globals of externrefs."""
         cdef Roots *roots = &self.roots
-        cdef Roots *ring = &self.store.roots
         cdef size_t i
         roots.tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
         # Globals given as plain values are the instance's own: one for each import, at most.
         roots.globals = <void ***>calloc(len(binary.globals) + 1, sizeof(void *))
-        roots.memories = <Wasm2cMemory **>calloc(len(binary.memories) + 1, sizeof(void *))
-        roots.all_tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
-        if roots.tables == NULL or roots.globals == NULL or roots.memories == NULL or roots.all_tables == NULL:
+        if roots.tables == NULL or roots.globals == NULL:
             raise MemoryError("no memory for the instance")
-        (<Wasm2cState **>(<char *>self.memory + self.code.module.state_offset))[0] = &self.store.running.seen
-        for i in range(<size_t>binary.imported[MemoryType], <size_t>len(binary.memories)):
-            roots.memories[roots.memory_count] = <Wasm2cMemory *>self.item_at(binary, MemoryType, i)
-            roots.memory_count += 1
         for i in range(<size_t>binary.imported[TableType], <size_t>len(binary.tables)):
-            roots.all_tables[roots.all_table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
-            roots.all_table_count += 1
             if binary.tables[i].element == "externref":
                 roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
                 roots.table_count += 1
@@ -161,10 +143,6 @@ cdef class Instance:
         roots.instance = <PyObject *>self
         roots.start = <char *>self.memory
         roots.end = roots.start + self.code.module.instance_size
-        roots.next = ring.next
-        roots.previous = ring
-        ring.next.previous = roots
-        ring.next = roots
         return 0
 
     cdef object link(self, size_t k, item, thing, tuple function_types, Py_ssize_t number):
@@ -251,7 +229,7 @@ cdef class Instance:
         if isinstance(item.type, FuncType):
             signature = self.code.signatures[binary.function_types[item.number]]
             ref.type = signature.id
-            ref.code = self.code.module.functions[<size_t>order[item.number]]
+            ref.code = self.code.module.exports[<size_t>order[item.number]]
             ref.tail_call = NULL
             ref.instance = self.memory
             return new_func(self.store, self, signature, ref, item.name)
@@ -264,5 +242,5 @@ cdef class Instance:
         if isinstance(item.type, TableType):
             return new_table(self.store, self, item.type, address)
         if isinstance(item.type, MemoryType):
-            return new_memory(self.store, self, item.type, address)
+            return new_memory_item(self.store, self, item.type, address)
         return new_global(self.store, self, item.type, address)

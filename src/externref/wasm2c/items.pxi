@@ -2,10 +2,12 @@
 #
 # A part of _runtime.pyx.
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 
-cdef enum:
-    PAGE_SIZE = 65536       # of a usual memory
+cdef extern from "wasm2c/allocate.h":
+    uint32_t WASM_PAGE
+    uint64_t MOST_PAGES
+    bint is_usual(const Wasm2cMemory *) noexcept
 
 
 cdef inline object value_at(Store store, char letter, const void *address, bint as_ref):
@@ -18,23 +20,77 @@ cdef inline object value_at(Store store, char letter, const void *address, bint 
     return get_plain(store, letter, slots)
 
 
+cdef Store require_store(store):
+    if not isinstance(store, Store):
+        raise TypeError(f"store must be a Store, not {type(store).__name__}")
+    (<Store>store).check()
+    return store
+
+
+cdef object checked_type(given, kind, uint64_t most):
+    """The type with its sizes as plain numbers. TypeError if it is not of the kind; ValueError if a size is
+    over the most, or the minimum over the maximum."""
+    if not isinstance(given, kind):
+        raise TypeError(f"type must be a {kind.__name__}, not {type(given).__name__}")
+    minimum = PyNumber_Index(given.minimum)
+    maximum = None if given.maximum is None else PyNumber_Index(given.maximum)
+    if not 0 <= minimum <= (most if maximum is None else maximum) <= most:
+        raise ValueError(f"there is no {given}: sizes are from 0 to {most}, the maximum at least the minimum")
+    return given._replace(minimum=minimum, maximum=maximum)
+
+
+cdef int require_value(value, tuple names, str what) except -1:
+    """Raises ValueError unless the value type is one of these."""
+    if value not in names:
+        raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
+    return 0
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Table:
-    """A WebAssembly table of externref or funcref: t[i], t[i] = x, len(t), iteration.
+    """Table(store, type, value=None)\n--\n
+    A WebAssembly table of externref or funcref: t[i], t[i] = x, len(t), iteration.
+
+    An instance's export, or made here: of the TableType, its minimum of elements, each of them the value.
+    Raises TypeError for another store or type, ValueError for sizes that no table has, MemoryError if there is
+    no memory or the store's table_limit does not allow it, RuntimeError as a Func does.
 
     What is put into an externref table lives until it is overwritten and a collection has run.
     Indices are counted from 0; one that is negative or too large raises IndexError. Values
     are as for a Func's parameters, and raise what they do there.
     """
     cdef Store store
-    cdef Instance instance      # keeps the table alive
+    cdef Owner owner            # keeps the table alive
     cdef Wasm2cTable *table
     cdef char letter            # of the elements
     cdef object declared        # the TableType in its module
 
-    def __cinit__(self, *maker):
-        require_maker(maker, MAKER, "a Table comes from an instance's exports")
+    def __cinit__(self, store, type=None, value=None):
+        if store is MAKER[0]:
+            return      # new_table() does the rest
+        cdef uint64_t[FUNCREF_SLOTS] slots
+        cdef OneItem owner = new_owner(require_store(store))
+        cdef uint32_t size
+        type = checked_type(type, TableType, UINT32_MAX)
+        require_value(type.element, ("externref", "funcref"), "a table's elements")
+        self.begin(owner.store, owner, type, &owner.table)
+        size = type.minimum
+        self.put(value, slots)
+        self.store.require(new_table_of(&self.store.running.tables, self.table, size,
+                                        UINT32_MAX if type.maximum is None else type.maximum,
+                                        value_size(self.letter)))
+        if self.letter == EXTERNREF:
+            owner.hold_table()
+        self.store_at(0, size, slots)
+
+    cdef int begin(self, Store store, Owner owner, declared, void *table) except -1:
+        self.store = store
+        self.owner = owner
+        self.table = <Wasm2cTable *>table
+        self.letter = LETTERS[declared.element]
+        self.declared = declared
+        return 0
 
     @property
     def type(self):
@@ -76,18 +132,11 @@ cdef class Table:
         cannot have so many."""
         cdef uint64_t[FUNCREF_SLOTS] slots
         cdef uint32_t before
-        cdef const Wasm2cModule *module = self.instance.code.module
-        cdef Running *outer
         number = PyNumber_Index(count)
         if not 0 <= number <= UINT32_MAX:
             raise ValueError(f"a table cannot grow by {number}")
         self.put(value, slots)
-        outer = set_running(&self.store.running)
-        if self.letter == EXTERNREF:
-            before = module.grow_externref_table(self.table, number, get_ref(slots))
-        else:
-            before = module.grow_funcref_table(self.table, number, <Wasm2cFuncref *>slots)
-        set_running(outer)
+        before = more_table(&self.store.running.tables, self.table, number, slots, value_size(self.letter))
         if before == UINT32_MAX:
             raise ValueError(f"a table of {self.table.size} elements cannot grow by {number}")
         return before
@@ -120,29 +169,47 @@ cdef class Table:
             memcpy(self.element(i), slots, value_size(self.letter))
 
 
-cdef Table new_table(Store store, Instance instance, object declared, void *table):
+cdef Table new_table(Store store, Owner owner, object declared, void *table):
     cdef Table self = <Table>make_secretly(Table, MAKER)
-    self.store = store
-    self.instance = instance
-    self.table = <Wasm2cTable *>table
-    self.letter = LETTERS[declared.element]
-    self.declared = declared
+    self.begin(store, owner, declared, table)
     return self
 
 
 @cython.final
 @cython.no_gc_clear
 cdef class Global:
-    """A WebAssembly global: its `value`, as a Func's results and parameters have it."""
+    """Global(store, type, value=None)\n--\n
+    A WebAssembly global: its `value`, as a Func's results and parameters have it.
+
+    An instance's export, or made here, of the GlobalType. Raises TypeError for another store or type, ValueError for
+    a type that no value has, what a Func raises for an argument.
+    """
     cdef Store store
-    cdef Instance instance      # keeps the global alive
+    cdef Owner owner            # keeps the global alive
     cdef void *address
     cdef char letter            # of the value
     cdef readonly object type
     """Its GlobalType: the value's type, and whether it is mutable."""
 
-    def __cinit__(self, *maker):
-        require_maker(maker, MAKER, "a Global comes from an instance's exports")
+    def __cinit__(self, store, type=None, value=None):
+        if store is MAKER[0]:
+            return      # new_global() does the rest
+        cdef OneItem owner = new_owner(require_store(store))
+        if not isinstance(type, GlobalType):
+            raise TypeError(f"type must be a GlobalType, not {type.__class__.__name__}")
+        require_value(type.value, tuple(LETTERS), "a global's value")
+        self.begin(owner.store, owner, type._replace(mutable=bool(type.mutable)), owner.value)
+        self.put(value)
+        if self.letter == EXTERNREF:
+            owner.hold_value()
+
+    cdef int begin(self, Store store, Owner owner, type_, void *address) except -1:
+        self.store = store
+        self.owner = owner
+        self.type = type_
+        self.letter = LETTERS[type_.value]
+        self.address = address
+        return 0
 
     @property
     def value(self):
@@ -151,11 +218,15 @@ cdef class Global:
 
     @value.setter
     def value(self, value):
-        cdef uint64_t[FUNCREF_SLOTS] slots
         if not self.type.mutable:
             raise TypeError("the global is immutable")
+        self.put(value)
+
+    cdef int put(self, value) except -1:
+        cdef uint64_t[FUNCREF_SLOTS] slots
         put_value(self.store, self.letter, value, slots, "the global's value")
         memcpy(self.address, slots, value_size(self.letter))
+        return 0
 
     @property
     def ref(self):
@@ -169,31 +240,48 @@ cdef class Global:
         return f"<externref.wasm2c.Global: {self.type}>"
 
 
-cdef Global new_global(Store store, Instance instance, object type_, void *address):
+cdef Global new_global(Store store, Owner owner, object type_, void *address):
     cdef Global self = <Global>make_secretly(Global, MAKER)
-    self.store = store
-    self.instance = instance
-    self.type = type_
-    self.letter = LETTERS[type_.value]
-    self.address = address
+    self.begin(store, owner, type_, address)
     return self
 
 
 @cython.final
 @cython.no_gc_clear
 cdef class Memory:
-    """A linear memory, a writable buffer of bytes: memoryview(memory), numpy.frombuffer(memory).
+    """Memory(store, type)\n--\n
+    A linear memory, a writable buffer of bytes: memoryview(memory), numpy.frombuffer(memory).
+
+    An instance's export, or made here, of the MemoryType. Raises TypeError for another store or type, ValueError for
+    sizes that no memory has, MemoryError if there is no memory or the store's memory_limit does not allow it,
+    RuntimeError as a Func does.
 
     A buffer has the size of the memory when it was made, and stays valid when the memory
-    grows and after the store is closed. len() is in bytes.
+    grows and after the store is closed. len() is in bytes. A 64-bit memory has no buffer, but read() and write().
     """
     cdef Store store
-    cdef Instance instance      # keeps the memory alive
+    cdef Owner owner            # keeps the memory alive
     cdef Wasm2cMemory *memory
     cdef object declared        # the MemoryType in its module
 
-    def __cinit__(self, *maker):
-        require_maker(maker, MAKER, "a Memory comes from an instance's exports")
+    def __cinit__(self, store, type=None):
+        if store is MAKER[0]:
+            return      # new_memory_item() does the rest
+        cdef OneItem owner = new_owner(require_store(store))
+        cdef uint64_t most, pages
+        type = checked_type(type, MemoryType, 2**48 if getattr(type, "is64", False) else MOST_PAGES)
+        most = (2**48 if type.is64 else MOST_PAGES) if type.maximum is None else type.maximum
+        pages = type.minimum
+        self.begin(owner.store, owner, type._replace(is64=bool(type.is64)), &owner.memory)
+        self.store.check()
+        self.store.require(new_memory(&self.store.running.memory, self.memory, pages, most, bool(type.is64), WASM_PAGE))
+
+    cdef int begin(self, Store store, Owner owner, declared, void *memory) except -1:
+        self.store = store
+        self.owner = owner
+        self.memory = <Wasm2cMemory *>memory
+        self.declared = declared
+        return 0
 
     @property
     def type(self):
@@ -206,36 +294,58 @@ cdef class Memory:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         self.store.check()
-        if self.memory.is64 or self.memory.page_size != PAGE_SIZE:
-            # wasm2c's runtime reserves address space for the usual memories only.
-            raise BufferError("a 64-bit memory can move when it grows: it has no buffer")
+        if not is_usual(self.memory):
+            raise BufferError("a 64-bit memory can move when it grows: it has no buffer, but read() and write()")
         PyBuffer_FillInfo(buffer, self, self.memory.data, self.memory.size, 0, flags)
 
     def grow(self, pages, /):
         """Add pages of 64 KiB; how many there were. ValueError if there cannot be so many."""
         cdef uint64_t before
-        cdef Running *outer
         number = PyNumber_Index(pages)
         self.store.check()
         if not 0 <= number <= UINT32_MAX:
             raise ValueError(f"a memory cannot grow by {number} pages")
-        outer = set_running(&self.store.running)
-        before = self.instance.code.module.grow_memory(self.memory, number)
-        set_running(outer)
+        before = more_memory(&self.store.running.memory, self.memory, number)
         if before == UINT64_MAX:
             raise ValueError(f"a memory of {self.memory.pages} pages cannot grow by {number}")
         return before
+
+    def read(self, start=0, stop=None, /):
+        """The bytes from start to stop, at first all, copied. IndexError if they are not all there."""
+        first = PyNumber_Index(start)
+        last = None if stop is None else PyNumber_Index(stop)
+        self.store.check()
+        if last is None:
+            last = self.memory.size
+        self.require_range(first, last)
+        return (<const char *>self.memory.data)[<size_t>first:<size_t>last]
+
+    def write(self, data, start=0, /):
+        """Copy the bytes of a buffer to the memory, from start on; how many. IndexError if they do not all fit, and
+        then nothing is written; TypeError and BufferError if it has no bytes."""
+        cdef Py_buffer buffer
+        first = PyNumber_Index(start)
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        try:
+            self.store.check()
+            self.require_range(first, first + buffer.len)
+            memmove(self.memory.data + <size_t>first, buffer.buf, buffer.len)   # it may be this memory's
+            return buffer.len
+        finally:
+            PyBuffer_Release(&buffer)
+
+    cdef int require_range(self, first, last) except -1:
+        if not 0 <= first <= last <= self.memory.size:
+            raise IndexError(f"bytes {first} to {last} of a memory of {self.memory.size}")
+        return 0
 
     def __repr__(self):
         return f"<externref.wasm2c.Memory: {self.type}>"
 
 
-cdef Memory new_memory(Store store, Instance instance, object declared, void *memory):
+cdef Memory new_memory_item(Store store, Owner owner, object declared, void *memory):
     cdef Memory self = <Memory>make_secretly(Memory, MAKER)
-    self.store = store
-    self.instance = instance
-    self.memory = <Wasm2cMemory *>memory
-    self.declared = declared
+    self.begin(store, owner, declared, memory)
     return self
 
 

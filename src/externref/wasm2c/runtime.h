@@ -12,7 +12,7 @@
 
 /* Raised with every change below, and of the glue: compiled modules in the cache are of no
  * use then. */
-#define WASM2C_GLUE_VERSION 2
+#define WASM2C_GLUE_VERSION 3
 
 /* Reasons to leave compiled code, besides those of wasm_rt_trap_t. */
 #define WASM2C_RAISED 100    /* an imported function raised; the exception is set */
@@ -66,13 +66,21 @@ typedef struct {
 typedef struct {
     /* Leaves the innermost call by the host; does not return. */
     void (*leave)(int reason);
+    /* The same for wasm_rt_trap_t, in a function of this index, or -1. */
+    void (*trap)(int reason, int function);
     /* Calls the imported function that `host` stands for: 0, or -1 with an exception set.
      * Arguments are in the slots, and results are put there. */
     int (*call_host)(void *host, uint64_t *slots);
     /* What is to be done now and then; whether there is stack left for the frame. May leave. */
     int (*go_on)(Wasm2cState *state, const char *frame);
-    /* Whether the store that runs may have so many more bytes of memory, elements of tables. */
-    int (*may_have)(uint64_t bytes, uint64_t elements);
+    /* Memories and tables of the store that runs. If there cannot be one the innermost call is left; to grow gives
+     * what wasm2c's runtime does. */
+    void (*allocate_memory)(Wasm2cMemory *, uint64_t pages, uint64_t max_pages, int is64, uint32_t page_size);
+    uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t pages);
+    void (*free_memory)(Wasm2cMemory *);
+    void (*allocate_table)(Wasm2cTable *, uint32_t elements, uint32_t max_elements, size_t element_size);
+    uint32_t (*grow_table)(Wasm2cTable *, uint32_t elements, const void *value, size_t element_size);
+    void (*free_table)(Wasm2cTable *);
 } Wasm2cHost;
 
 /* Calls `code`, a function of some type, with the arguments in the slots; the results are
@@ -85,20 +93,25 @@ typedef struct {
     void (*host_code)(void); /* a function of this type, whose instance is for call_host */
 } Wasm2cFunctionType;
 
+/* Whose code it is, to name it. */
+typedef struct {
+    void (*code)(void);
+    uint32_t index;
+} Wasm2cFunction;
+
 typedef struct {
     uint32_t version;        /* WASM2C_GLUE_VERSION */
     size_t instance_size;    /* bytes; zeroed by the host */
     size_t imports_offset;   /* of the Wasm2cImports in it */
     size_t state_offset;     /* of the pointer to the Wasm2cState in it */
+    size_t function_count;
+    const Wasm2cFunction *functions;    /* none that is imported; some have code twice */
     size_t type_count;
     const Wasm2cFunctionType *types;    /* by type index */
-    void (*const *functions)(void);     /* code of each exported function, in order of export */
+    void (*const *exports)(void);       /* code of each exported function, in order */
     void *(*item)(void *instance, size_t i);    /* tables, then memories, then globals, by index */
     Wasm2cCall instantiate;             /* instance: its address; the other arguments are not used */
     void (*release)(void *instance);    /* also of one that is zero, or half made */
-    uint32_t (*grow_externref_table)(Wasm2cTable *, uint32_t, void *);
-    uint32_t (*grow_funcref_table)(Wasm2cTable *, uint32_t, const Wasm2cFuncref *);
-    uint64_t (*grow_memory)(Wasm2cMemory *, uint64_t);
 } Wasm2cModule;
 
 #endif /* EXTERNREF_WASM2C_RUNTIME_H */

@@ -20,7 +20,11 @@ cdef extern from "wasm2c/enter.h":
         void *store
         long interrupted
         int64_t timeout
-    Running *running
+        Quota memory
+        Quota tables
+        int trapped
+        int frame_count
+        void **frames
     Running *set_running(Running *) noexcept
     int enter(Running *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
     void mark_frames(RefSet *, const void *) noexcept
@@ -40,23 +44,7 @@ cdef tuple REASONS = (
     "Unaligned atomic memory access",
     "Call stack exhausted",
 )
-
-
-# Where an instance keeps references: its own tables and globals, not those it imports.
-cdef struct Roots:
-    Roots *previous
-    Roots *next
-    PyObject *instance      # its Instance, borrowed
-    char *start             # of its memory
-    char *end
-    size_t table_count
-    Wasm2cTable **tables
-    size_t global_count
-    void ***globals
-    size_t memory_count
-    Wasm2cMemory **memories     # no roots, but counted with the rest
-    size_t all_table_count
-    Wasm2cTable **all_tables    # those of funcref, too
+cdef str INTERRUPTED = "interrupted"
 
 
 cdef int refuse_closed() except -1:
@@ -68,18 +56,6 @@ cdef int refuse_use(unsigned long thread) except -1:
         raise RuntimeError("the store's compiled code was interrupted by a signal, and goes on afterwards")
     other = "greenlet" if thread == PyThread_get_thread_ident() else "thread"
     raise RuntimeError(f"the store is in use by another {other}")
-
-
-cdef int raise_reason(int reason) except -1:
-    if reason == WASM2C_RAISED:
-        reraise()
-    if reason == WASM2C_NO_MEMORY:
-        raise MemoryError("no memory for a WebAssembly table or memory")
-    if reason == WASM2C_TOO_MUCH:
-        raise MemoryError("the store's memory_limit or table_limit does not allow a WebAssembly table or memory")
-    if reason == WASM2C_INTERRUPTED:
-        raise Trap("interrupted")
-    raise Trap(REASONS[reason])
 
 
 @cython.final
@@ -103,20 +79,18 @@ cdef class Store:
     cdef readonly VMExternRefActivationsTable activations
     """The table that owns the references passed in, a VMExternRefActivationsTable: to be looked at, len() and
     `collections`. Its other operations raise RuntimeError, since the store alone knows the roots."""
-    cdef Roots roots            # the ring of live instances; this one stands for none
+    cdef Roots roots            # the ring of live owners; this one stands for none
     cdef Running running        # what runs, if anything does
-    cdef uint64_t memory_limit
-    cdef uint64_t table_limit
     cdef readonly bint closed
     cdef object greenlet        # that the host function runs in; None if there are none, or it is the thread's first
-    cdef tuple pinned           # instances that live as long as the store; nobody can take one out of a tuple
+    cdef tuple pinned           # owners that live as long as the store; nobody can take one out of a tuple
     cdef object __weakref__
 
     def __cinit__(self, *, timeout=None, memory_limit=None, table_limit=10_000_000):
         # Of no time at all there is a nanosecond: 0 is for none.
         self.running.timeout = 0 if timeout is None else max(<int64_t>limit_of("timeout", timeout, 10**9), <int64_t>1)
-        self.memory_limit = UINT64_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
-        self.table_limit = UINT64_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
+        self.running.memory.limit = SIZE_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
+        self.running.tables.limit = SIZE_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
         self.running.store = <PyObject *>self
         self.activations = VMExternRefActivationsTable()
         self.activations.lends = False      # to no code that counts
@@ -170,11 +144,11 @@ cdef class Store:
             refuse_use(self.running.thread)
         return 0
 
-    cdef int pin(self, Instance instance) except -1:
-        """Makes the instance live as long as the store."""
-        if not instance.is_pinned:
-            self.pinned += (instance,)
-            instance.is_pinned = True
+    cdef int pin(self, Owner owner) except -1:
+        """Makes the owner live as long as the store."""
+        if not owner.is_pinned:
+            self.pinned += (owner,)
+            owner.is_pinned = True
         return 0
 
     cdef bint is_here(self) except -1:
@@ -230,9 +204,43 @@ cdef class Store:
         if self.running.innermost == NULL:
             self.running.thread = PyThread_get_thread_ident()
         reason = enter(&self.running, call, code, instance, slots, release_gil)
-        if reason != 0:
-            raise_reason(reason)
-        return 0
+        return self.require(reason)
+
+    cdef int require(self, int reason) except -1:
+        """Raises for the reason that compiled code was left, or something could not be had; 0 is none."""
+        if reason == 0:
+            return 0
+        if reason == WASM2C_RAISED:
+            reraise()
+        if reason == WASM2C_NO_MEMORY:
+            raise MemoryError("no memory for a WebAssembly table or memory")
+        if reason == WASM2C_TOO_MUCH:
+            raise MemoryError("the store's memory_limit or table_limit does not allow a WebAssembly table or memory")
+        raise new_trap(INTERRUPTED if reason == WASM2C_INTERRUPTED else REASONS[reason], self.frames())
+
+    cdef tuple frames(self):
+        """The functions that ran at the last trap, as far as they are known, the innermost first."""
+        cdef Roots *roots = self.roots.next
+        cdef Code code
+        cdef int i, trapped = self.running.trapped
+        cdef set codes = set()
+        cdef list frames = []
+        # Before anything runs, which may be compiled code.
+        cdef list addresses = []
+        for i in range(self.running.frame_count):
+            addresses.append(<uintptr_t>self.running.frames[i])
+        while roots != &self.roots:
+            if roots.instance != NULL:
+                codes.add((<Instance>roots.instance).code)
+            roots = roots.next
+        for address in addresses:
+            for code in codes:
+                index = code.index_at(address)
+                if index is not None:
+                    if not frames and trapped >= 0 and trapped != index:
+                        frames.append(code.frame(trapped))      # that the compiler put into this one
+                    frames.append(code.frame(index))
+        return tuple(frames)
 
     cdef inline int settle(self) except -1:
         """At the end of a call: collects if it was the outermost and the chunk is full."""
@@ -246,23 +254,10 @@ cdef class Store:
         """The Instance whose memory this is in."""
         cdef Roots *roots = self.roots.next
         while roots != &self.roots:
-            if roots.start <= <char *>address < roots.end:
+            if roots.instance != NULL and roots.start <= <char *>address < roots.end:
                 return <object>roots.instance
             roots = roots.next
         raise RuntimeError("this funcref's instance is not of the store")
-
-    cdef bint may_have(self, uint64_t size, uint64_t elements) noexcept:
-        """Whether so many more bytes of memory and elements of tables are within the limits."""
-        cdef Roots *roots = self.roots.next
-        cdef size_t i
-        # What there is, is: its sum cannot be more than 64 bits say.
-        while roots != &self.roots:
-            for i in range(roots.memory_count):
-                size = add_up(size, roots.memories[i].size)
-            for i in range(roots.all_table_count):
-                elements = add_up(elements, roots.all_tables[i].size)
-            roots = roots.next
-        return size <= self.memory_limit and elements <= self.table_limit
 
 
 cdef object current_greenlet():
@@ -279,16 +274,8 @@ cdef bint is_current_greenlet(before) except -1:
     return now is before
 
 
-cdef inline uint64_t add_up(uint64_t a, uint64_t b) noexcept:
-    return a + b if a <= UINT64_MAX - b else UINT64_MAX
-
-
 cdef uint64_t limit_of(str name, value, unit) except? -1:
     """A limit, in units of which a number has so many."""
     if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number that is not negative, or None, not {value!r}")
     return min(int(value * unit), INT64_MAX)
-
-
-cdef bint may_have_now(uint64_t size, uint64_t elements) noexcept:
-    return running == NULL or (<Store>running.store).may_have(size, elements)

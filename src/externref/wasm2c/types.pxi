@@ -102,6 +102,8 @@ cdef class Code:
     cdef object binary
     cdef object library             # a ctypes.CDLL
     cdef list signatures            # by type index; None for one that Python cannot call
+    cdef dict indices               # of functions by address, and Names, once they were asked for
+    cdef object names
 
     def __cinit__(self, str path not None, binary not None):
         cdef Signature signature
@@ -122,3 +124,23 @@ cdef class Code:
                 if signature.id != NULL:
                     signatures.setdefault((<const char *>signature.id)[:FUNCTION_ID_SIZE], signature)
             self.signatures.append(signature)
+
+    cdef object index_at(self, address):
+        """The index of the function whose code begins there; None if it is not of this module."""
+        cdef size_t i
+        if self.indices is None:
+            self.indices = {<uintptr_t>self.module.functions[i].code: self.module.functions[i].index
+                            for i in range(self.module.function_count)}
+        return self.indices.get(address)
+
+    cdef object frame(self, index):
+        return Frame(self.known_names().functions.get(index), index)
+
+    cdef object signature_at(self, address, type_):
+        """The inspect.Signature of the function whose code begins there."""
+        return signature(type_, self.known_names().locals.get(self.index_at(address), {}))
+
+    cdef object known_names(self):
+        if self.names is None:
+            self.names = Names(self.binary)
+        return self.names

@@ -1,0 +1,80 @@
+"""What a module calls its functions and their parameters, for messages and for inspect.signature().
+
+Source: WebAssembly Core Specification, "Name Section". Nobody validates it, so one that is broken has no names.
+"""
+
+import inspect
+from collections.abc import Callable
+from keyword import iskeyword
+from types import GenericAlias
+from typing import Any, NamedTuple, TypeVar
+
+from externref.wasm2c.binary import CUSTOM, Binary, FuncType, Reader, UnsupportedError
+
+T = TypeVar("T")
+
+FUNCTION_NAMES, LOCAL_NAMES = 1, 2      # subsections
+LONGEST = 200                           # characters of a name that a message has
+ANNOTATIONS = {"i32": int, "i64": int, "f32": float, "f64": float, "v128": bytes, "externref": Any, "funcref": Any}
+
+
+class Frame(NamedTuple):
+    """A function that ran when code trapped: its name in the module's name section, None if it has none, and its
+    number, the index among the module's functions, imports first."""
+
+    name: str | None
+    number: int
+
+    def __str__(self) -> str:
+        return f"function {self.number}" if self.name is None else repr(self.name[:LONGEST])
+
+
+Frame.__module__ = "externref.wasm2c"
+
+
+class Names:
+    """The names in a module: functions by index, and locals by index of each of them."""
+
+    def __init__(self, binary: Binary) -> None:
+        self.functions: dict[int, str] = {}
+        self.locals: dict[int, dict[int, str]] = {}
+        for number, content in binary.sections:
+            reader = Reader(content)
+            try:
+                if number == CUSTOM and reader.name() == "name":
+                    self.read(reader)
+            except (IndexError, UnicodeDecodeError, UnsupportedError):      # it is broken from there on
+                pass
+
+    def read(self, reader: Reader) -> None:
+        while reader.at < len(reader.data):
+            kind = reader.byte()
+            part = Reader(reader.bytes(reader.unsigned()))
+            if kind == FUNCTION_NAMES:
+                self.functions = read_map(part, Reader.name)
+            elif kind == LOCAL_NAMES:
+                self.locals = read_map(part, lambda part: read_map(part, Reader.name))
+
+
+def read_map(reader: Reader, read: Callable[[Reader], T]) -> dict[int, T]:
+    result = {}
+    for _ in range(reader.unsigned()):
+        index = reader.unsigned()
+        result[index] = read(reader)
+    return result
+
+
+def signature(type_: FuncType, names: dict[int, str]) -> inspect.Signature:
+    """The signature of a Func: its parameters by their names, where Python can have these, else by number."""
+    found = [names.get(i, "") for i in range(len(type_.params))]
+    usable = [name.isidentifier() and not iskeyword(name) and found.count(name) == 1 for name in found]
+    # An underscore more than any of the names has where it would be the same.
+    prefix = "a"
+    while any(name.startswith(prefix) and name[len(prefix):].isdigit() for name in found):
+        prefix += "_"
+    params = [inspect.Parameter(name if is_usable else f"{prefix}{i}", inspect.Parameter.POSITIONAL_ONLY,
+                                annotation=ANNOTATIONS[value])
+              for i, (name, is_usable, value) in enumerate(zip(found, usable, type_.params, strict=True))]
+    results = tuple(ANNOTATIONS[value] for value in type_.results)
+    result = GenericAlias(tuple, results) if len(results) > 1 else results[0] if results else None
+    return inspect.Signature(params, return_annotation=result)

@@ -1,0 +1,99 @@
+# Owners: who has tables, memories and globals of its own, and a place among the store's roots.
+#
+# A part of _runtime.pyx.
+
+cdef extern from "wasm2c/allocate.h":
+    ctypedef struct Quota:
+        size_t used
+        size_t limit
+    int new_memory(Quota *, Wasm2cMemory *, uint64_t, uint64_t, bint, uint32_t) noexcept
+    uint64_t more_memory(Quota *, Wasm2cMemory *, uint64_t) noexcept
+    void end_memory(Quota *, Wasm2cMemory *) noexcept
+    int new_table_of(Quota *, Wasm2cTable *, uint32_t, uint32_t, size_t) noexcept
+    uint32_t more_table(Quota *, Wasm2cTable *, uint32_t, const void *, size_t) noexcept
+    void end_table(Quota *, Wasm2cTable *) noexcept
+
+
+# Where an owner keeps references: its own tables and globals, not those it imports.
+cdef struct Roots:
+    Roots *previous
+    Roots *next
+    PyObject *instance      # the Instance, borrowed; NULL for another owner
+    char *start             # of its memory
+    char *end
+    size_t table_count
+    Wasm2cTable **tables
+    size_t global_count
+    void ***globals
+
+
+@cython.internal
+@cython.no_gc_clear
+cdef class Owner:
+    """Keeps what it has for as long as something in Python leads to it. What only its tables and globals held is
+    dropped with it."""
+    cdef Store store
+    cdef Roots roots
+    cdef bint is_pinned         # by its store
+
+    cdef void enter_ring(self) noexcept:
+        """Its roots count from now on: before anything can be in them."""
+        cdef Roots *ring = &self.store.roots
+        self.roots.next = ring.next
+        self.roots.previous = ring
+        ring.next.previous = &self.roots
+        ring.next = &self.roots
+
+    cdef void leave_ring(self) noexcept:
+        if self.roots.next != NULL:
+            self.roots.next.previous = self.roots.previous
+            self.roots.previous.next = self.roots.next
+
+    cdef void collect_rest(self):
+        """At the end, when its roots are gone: drops what they held."""
+        cdef Store store = self.store
+        # If another thread runs the store's code, it collects later.
+        if (self.roots.next != NULL and not store.closed and len(store.activations)
+                and (store.running.innermost == NULL or store.is_here())):
+            try:
+                store.collect()
+            except MemoryError:
+                pass    # the next collection does it
+
+
+@cython.final
+@cython.internal
+@cython.trashcan(True)      # a chain of them, each in a table of the one before, can be long
+@cython.no_gc_clear
+cdef class OneItem(Owner):
+    """Has one table, memory or global that Python made."""
+    cdef Wasm2cTable table
+    cdef Wasm2cMemory memory
+    cdef uint64_t[FUNCREF_SLOTS] value      # of the global
+    cdef void *root                         # the address of the table or the value, if it holds externrefs
+
+    cdef void hold_table(self) noexcept:
+        """Makes the table, of externrefs, a root."""
+        self.root = &self.table
+        self.roots.tables, self.roots.table_count = <Wasm2cTable **>&self.root, 1
+        self.enter_ring()
+
+    cdef void hold_value(self) noexcept:
+        """Makes the value, an externref, a root."""
+        self.root = self.value
+        self.roots.globals, self.roots.global_count = <void ***>&self.root, 1
+        self.enter_ring()
+
+    def __dealloc__(self):
+        if self.store is None:
+            return
+        self.leave_ring()
+        end_table(&self.store.running.tables, &self.table)
+        end_memory(&self.store.running.memory, &self.memory)
+        self.collect_rest()
+
+
+cdef OneItem new_owner(Store store):
+    cdef OneItem self = OneItem.__new__(OneItem)
+    self.store = store
+    return self
