@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
+GLOBAL_GET = 0x23       # the opcode
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE = range(11)
 
 
@@ -60,6 +61,14 @@ class GlobalType(NamedTuple):
 
     def __str__(self) -> str:
         return f"{'mutable' if self.mutable else 'immutable'} global of {self.value}"
+
+
+class Elements(NamedTuple):
+    """An element segment. values: of one of externrefs, the index of the global that each is, None for null."""
+
+    active: bool
+    element: str
+    values: tuple[int | None, ...]
 
 
 ExternType = FuncType | TableType | MemoryType | GlobalType
@@ -152,7 +161,7 @@ class Reader:
     def skip_constant(self) -> None:
         """Skips a constant expression up to its end."""
         while (opcode := self.byte()) != 0x0B:
-            if opcode in (0x41, 0x42, 0x23, 0xD2):      # i32.const, i64.const, global.get, ref.func
+            if opcode in (0x41, 0x42, GLOBAL_GET, 0xD2):    # i32.const, i64.const, global.get, ref.func
                 self.unsigned()
             elif opcode == 0xD0:                        # ref.null
                 self.byte()
@@ -200,7 +209,7 @@ class Binary:
         self.memories = self.imported_types(MemoryType) + self.read(MEMORY, Reader.memory_type)
         self.globals = self.imported_types(GlobalType) + self.read(GLOBAL, self.read_global)
         self.exports = self.read(EXPORT, self.read_export)
-        self.read(ELEMENT, self.check_elements)
+        self.elements = self.read(ELEMENT, self.read_elements)
 
     def read(self, number: int, read: Callable[[Reader], T]) -> tuple[T, ...]:
         """What the section of this number lists; nothing if there is none."""
@@ -244,9 +253,9 @@ class Binary:
         items: tuple[tuple[ExternType, ...], ...] = (self.functions, self.tables, self.memories, self.globals)
         return Export(field, items[kind][index], index)
 
-    def check_elements(self, reader: Reader) -> None:
+    def read_elements(self, reader: Reader) -> Elements:
         flags = reader.unsigned()
-        element = "funcref"
+        element, values = "funcref", []
         if not flags & 1:       # active: the table, unless it is the first, and where to start
             if flags & 2:
                 reader.unsigned()
@@ -262,9 +271,9 @@ class Binary:
                 continue
             start = reader.at
             reader.skip_constant()
-            if element == "externref" and reader.data[start] != 0xD0:
-                # wasm2c would put null there, and say nothing.
-                raise UnsupportedError("element segments of externref with other values than null are not supported")
+            if element == "externref":
+                values.append(Reader(reader.data[start + 1:]).unsigned() if reader.data[start] == GLOBAL_GET else None)
+        return Elements(not flags & 1, element, tuple(values))
 
     def exported_functions(self) -> list[int]:
         """Indices of the exported functions, each once."""

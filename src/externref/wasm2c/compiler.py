@@ -126,7 +126,7 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, t
     wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
     write(wasm, binary.renamed())
     tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", wasm, "-n", "m", "-o", source)
-    code = mended(source.read_text())
+    code = mended(source.read_text(), binary)
     write(source, code.encode())
     write(folder / "glue.c", glue(binary, code).encode())
     tools.run(*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",

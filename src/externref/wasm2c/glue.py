@@ -76,6 +76,7 @@ static inline void spend(w2c_m *module, uint64_t units)
 #define wasm_rt_call_stack_depth ((uint32_t){0})
 #undef WASM_RT_MAX_CALL_STACK_DEPTH
 #define WASM_RT_MAX_CALL_STACK_DEPTH (go_on(instance, __builtin_frame_address(0)) ? 1 : 0)
+void init_references(w2c_m *, u32 segment, wasm_rt_externref_table_t *, u32 size, u64 to, u32 from, u32 count);
 #include "module.c"
 #undef wasm_rt_call_stack_depth
 
@@ -300,8 +301,8 @@ static void *item(void *address, size_t i)
 """
 
 
-def mended(code: str) -> str:
-    """What wasm2c wrote, with what CODE counts by, and its tail calls mended.
+def mended(code: str, binary: Binary) -> str:
+    """What wasm2c wrote of the binary, with what CODE counts by, and its element segments and tail calls mended.
 
     No text of the module's is in the code, so each pattern is wasm2c's own.
     """
@@ -311,9 +312,59 @@ def mended(code: str) -> str:
     code = re.sub(r"^( *var_L\d+: )$", r"\1TURN", code, flags=re.MULTILINE)
     # What takes a nanosecond for 16 bytes.
     code = re.sub(LONG_OPERATION, r"\1SPEND(((uint64_t)\3 >> 4)) \2", code, flags=re.MULTILINE)
+    if has_references(binary):
+        code = mended_elements(code, binary)
     if "tail_call_stack" not in code:
         return code
     return "".join(mended_tail_calls(function) for function in re.split(r"(?<=^}\n)", code, flags=re.MULTILINE))
+
+
+def has_references(binary: Binary) -> bool:
+    """Whether an element segment has a reference that is not null."""
+    return any(value is not None for segment in binary.elements for value in segment.values)
+
+
+# The segment's number is there where it can have been dropped; what makes the instance has no other.
+SEGMENT_INIT = r"externref_table_init\((.*, \(instance->elem_segment_dropped_w2c_m_e(\d+) \? .*)\);$"
+ACTIVE_INIT = r"externref_table_init\((.*, \d+, .*, 0, \d+)\);$"
+
+
+def mended_elements(code: str, binary: Binary) -> str:
+    """The code with element segments of externrefs that init_references() reads: wasm2c has null for all they have."""
+    active = [number for number, segment in enumerate(binary.elements)
+              if segment.active and segment.element == "externref"]
+    code, _ = re.subn(SEGMENT_INIT, r"init_references(instance, \2, \1);", code, flags=re.MULTILINE)
+    numbers = iter(active)
+    code, count = re.subn(ACTIVE_INIT, lambda match: f"init_references(instance, {next(numbers, None)}, {match[1]});",
+                          code, flags=re.MULTILINE)
+    if count != len(active):
+        raise UnsupportedError("this version of wasm2c writes element segments that are not known to be right")
+    return code
+
+
+def elements_glue(binary: Binary) -> str:
+    """init_references(): the globals that element segments of externrefs name."""
+    first = len(binary.tables) + len(binary.memories)       # of the globals among the items
+    items = [", ".join(str(-1 if value is None else first + value) for value in segment.values)
+             for segment in binary.elements]
+    arrays = [f"(const int32_t[]){{ {item} }}" if item else "NULL" for item in items]
+    return f"""
+static void *item(void *, size_t);
+static const int32_t *const segments[] = {{ {", ".join(arrays)} }};
+
+void init_references(w2c_m *instance, u32 segment, wasm_rt_externref_table_t *table, u32 size, u64 to, u32 from,
+                     u32 count)
+{{
+    u32 i;
+    externref_table_init(table, size, to, from, count); /* or it traps */
+    for (i = 0; i < count; i++) {{
+        const int32_t global = segments[segment][from + i];
+        if (global >= 0) {{
+            table->data[to + i] = *(wasm_rt_externref_t *)item(instance, (size_t)global);
+        }}
+    }}
+}}
+"""
 
 
 TRAP = "#define TRAP(x) (wasm_rt_trap(WASM_RT_TRAP_##x), 0)\n"
@@ -389,6 +440,7 @@ def glue(binary: Binary, code: str) -> str:
         "struct instance { w2c_m module; struct w2c_i imports; Wasm2cState *state; };",
         CODE,
         V128 if has_v128(binary) else "",
+        elements_glue(binary) if has_references(binary) else "",
         *(type_glue(k, type_) for k, type_ in enumerate(binary.types)),
         *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
         f"#define TYPE_COUNT {len(types)}",
