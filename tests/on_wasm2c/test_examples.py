@@ -15,7 +15,7 @@ def test_the_example(capsys):
 
 def test_the_documentations_code(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/wasm.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, {})
     assert "object object" in capsys.readouterr().out
