@@ -150,6 +150,14 @@ def test_another_source_is_a_type_error(source):
         wasm2c.compile(source)
 
 
+@pytest.mark.parametrize("data", [b"", b"(module)", b"\x93\xfe\0 random"])
+def test_a_wasm_file_is_no_text(tmp_path, data):
+    path = tmp_path / "m.wasm"
+    path.write_bytes(data)
+    with pytest.raises(wasm2c.CompileError, match="magic"):
+        wasm2c.compile(path)
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         wasm2c.compile(tmp_path / "none.wasm")

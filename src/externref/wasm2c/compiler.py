@@ -84,15 +84,16 @@ def to_binary(source: bytes | str | os.PathLike[str], folder: Path, tools: Tools
     else:
         raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
     binary = folder / "source.wasm"
-    if isinstance(source, str) or (isinstance(source, os.PathLike) and not data.startswith(b"\0asm")):
+    may_be_text = isinstance(source, os.PathLike) and Path(source).suffix != ".wasm"
+    if isinstance(source, str) or (may_be_text and not data.startswith(b"\0asm")):
         text = folder / "source.wat"
         write(text, data)
         tools.run(wabt().get_executable("wat2wasm"), *FEATURES, "--debug-names", text, "-o", binary)
         data = binary.read_bytes()
     else:
         write(binary, data)
-        # What is wrong in a custom section, such as names, does not make a module invalid.
-        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--ignore-custom-section-errors", binary)
+        # Wrong names do not make a module invalid.
+        tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--no-debug-names", binary)
     return data
 
 
@@ -148,7 +149,7 @@ def check_tail_calls(binary: Binary, folder: Path, tools: Tools) -> None:
         return
     try:
         tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--disable-tail-call",
-                  "--ignore-custom-section-errors", folder / "source.wasm")
+                  "--no-debug-names", folder / "source.wasm")
     except CompileError as error:
         raise CompileError("tail calls are not supported in a module with a function type whose parameters or results "
                            f"take more than {TAIL_CALL_BUFFER} bytes: {error}") from None
@@ -158,7 +159,7 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
             interruptible: bool = True) -> Module:
     """Compile a WebAssembly module to machine code and load it.
 
-    source: bytes, a Wasm binary; str, its text format; a path, a file with either.
+    source: bytes, a Wasm binary; str, its text format; a path, a file with either, with a binary if it ends in .wasm.
     cache: whether to keep the compiled module, in $EXTERNREF_CACHE_DIR or the user's cache folder,
         and to use the one kept there. It depends on everything the result does: the
         module, the versions of externref, wabt and the compiler, $CC and $CFLAGS. Several
