@@ -87,3 +87,25 @@ def test_types_are_checked(downstream):
     spent.drop()
     with pytest.raises(ValueError, match="moved out"):
         downstream.Slot().put(spent)
+
+
+@pytest.mark.parametrize("name", ["first_byte", "first_number", "first_object", "first_of_strided"])
+def test_a_reference_is_no_memoryview(downstream, name):
+    """externref.numba makes it answer one request for a buffer, that of numba's and of typed memoryviews."""
+    first = getattr(downstream, name)
+    with pytest.raises((TypeError, ValueError), match="bytes-like|buffer dtype"):
+        first(VMExternRef(1))
+    pytest.importorskip("numba", reason="numba is not installed")
+    code = f"""
+import importlib.util, sys
+import externref.numba
+spec = importlib.util.spec_from_file_location("downstream", {downstream.__file__!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+try:
+    module.{name}(externref.VMExternRef(1))
+except (TypeError, ValueError) as error:
+    print("refused:", error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "") and result.stdout.startswith("refused: ")

@@ -53,3 +53,21 @@ cdef class Slot:
 def same(VMExternRef left not None, VMExternRef right not None):
     """One comparison of words."""
     return left._data == right._data
+
+
+# What a typed memoryview takes: everything with a buffer of its items.
+
+def first_byte(unsigned char[:] view):
+    return view[0]
+
+
+def first_number(double[:] view):
+    return view[0]
+
+
+def first_object(object[:] view):
+    return view[0]
+
+
+def first_of_strided(unsigned char[::1] view):
+    return view[0]

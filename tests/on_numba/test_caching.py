@@ -29,6 +29,28 @@ print(sum(cached.churn.stats.cache_hits.values()))
     assert hits == ["0\n", "1\n", "1\n"]
 
 
+def test_cached_code_of_another_abi(tmp_path, run_python):
+    """It has other offsets in it, and is not used."""
+    (tmp_path / "cached.py").write_text("""
+from numba import njit
+import externref.numba as ern
+
+@njit(cache=True)
+def count(ref):
+    return ern.strong_count(ref)
+""")
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from externref import VMExternRef, abi
+abi.ABI_VERSION += int(sys.argv[2])
+import cached
+assert cached.count(VMExternRef(1)) == 2
+print(sum(cached.count.stats.cache_hits.values()))
+"""
+    assert [run_python(program, tmp_path, str(more)) for more in (0, 0, 7, 7, 0)] == ["0\n", "1\n", "0\n", "1\n", "1\n"]
+
+
 def test_function_with_a_constant_reference_is_not_cached(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("""

@@ -90,15 +90,15 @@ def test_clone_and_drop_are_not_for_python(function):
 
 
 @pytest.mark.parametrize(("operation", "message"), [
-    (lambda ref: ref.value, "Unknown attribute 'value' of type VMExternRef"),
-    (lambda ref: ref.clone(), "Unknown attribute 'clone' of type VMExternRef"),
-    (lambda ref: ref.into_raw(), "Unknown attribute 'into_raw' of type VMExternRef"),
-    (lambda ref: ref + 1, r"add\(VMExternRef, "),
-    (lambda ref: ref < ref, r"lt\(VMExternRef, VMExternRef\)"),
-    (lambda ref: len(ref), r"len\(VMExternRef\)"),
-    (lambda ref: ref[0], r"getitem\(VMExternRef, "),
+    (lambda ref: ref.value, "Unknown attribute 'value' of type VMExternRef_v1"),
+    (lambda ref: ref.clone(), "Unknown attribute 'clone' of type VMExternRef_v1"),
+    (lambda ref: ref.into_raw(), "Unknown attribute 'into_raw' of type VMExternRef_v1"),
+    (lambda ref: ref + 1, r"add\(VMExternRef_v1, "),
+    (lambda ref: ref < ref, r"lt\(VMExternRef_v1, VMExternRef_v1\)"),
+    (lambda ref: len(ref), r"len\(VMExternRef_v1\)"),
+    (lambda ref: ref[0], r"getitem\(VMExternRef_v1, "),
     (lambda ref: ref(), "VMExternRef"),
-    (lambda ref: ern.drop(ref), r"drop\(VMExternRef\)"),
+    (lambda ref: ern.drop(ref), r"drop\(VMExternRef_v1\)"),
     (lambda ref: ern.clone(1.5), r"clone\(float64\)"),
     (lambda ref: ern.strong_count(1), r"strong_count\("),
 ])

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import ctypes
 import sys
 
 import numpy as np
@@ -215,6 +216,29 @@ def test_closure_variable_is_frozen(ref):
 def test_a_reference_is_not_bytes_like(ref, use):
     with pytest.raises(TypeError):
         use(ref)
+
+
+def test_the_one_buffer_has_no_bytes(ref):
+    """Whoever asks as numba does, and looks at nothing, finds none."""
+    class Buffer(ctypes.Structure):
+        _fields_ = [("buf", ctypes.c_void_p), ("obj", ctypes.py_object), ("len", ctypes.c_ssize_t),
+                    ("itemsize", ctypes.c_ssize_t), ("readonly", ctypes.c_int), ("ndim", ctypes.c_int),
+                    ("format", ctypes.c_char_p), ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+                    ("strides", ctypes.POINTER(ctypes.c_ssize_t)), ("suboffsets", ctypes.c_void_p),
+                    ("internal", ctypes.c_void_p)]
+
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    get.argtypes, release.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int], [ctypes.c_void_p]
+    records = 0x1D
+    for flags in range(0x200):
+        buffer = Buffer()
+        if flags != records:
+            with pytest.raises(TypeError, match="bytes-like"):
+                get(ref, ctypes.byref(buffer), flags)
+            continue
+        assert get(ref, ctypes.byref(buffer), flags) == 0
+        assert (buffer.len, buffer.shape[0], buffer.ndim, buffer.format) == (0, 0, 1, b"X{}")
+        release(ctypes.byref(buffer))
 
 
 def test_numpy_takes_a_reference_for_an_object(ref):

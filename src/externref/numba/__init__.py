@@ -27,6 +27,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import lower_constant
 from numba.core.runtime import _nrt_python
+from numba.cpython import tupleobj  # noqa: F401  whose constants are replaced: they must be there before
 from numba.extending import (
     NativeValue,
     box,
@@ -81,7 +82,8 @@ def drop(raw):
 
 class VMExternRefType(types.Hashable):
     def __init__(self):
-        super().__init__(name="VMExternRef")
+        # The name is part of the key of cached code, which has the ABI's offsets in it.
+        super().__init__(name=f"VMExternRef_v{abi.ABI_VERSION}")
 
 
 vmexternref = VMExternRefType()     # for signatures, and for typed.List.empty_list()
@@ -151,11 +153,31 @@ def box_ref(typ, meminfo, c):
 @lower_constant(VMExternRefType)
 def lower_ref(context, builder, typ, ref):
     constant = _boxing.Constant(ref)
-    # The code may run for as long as its library is alive; functions compiled against it
-    # keep it alive.
-    library = context.active_code_library
+    library = owning_library(context)
     library.externref_constants = [*getattr(library, "externref_constants", ()), constant]
     return context.add_dynamic_addr(builder, constant.address, info="VMExternRef")   # disables cache=True
+
+
+def owning_library(context):
+    """The library that a constant lives as long as: the code may run until then, and functions compiled against it
+    keep it alive. Numba never lets the body of a parallel loop go: that is its function's."""
+    libraries = [library for library in context._codelib_stack if not library.name.startswith("__numba_parfor")]
+    return libraries[-1] if libraries else context.active_code_library
+
+
+# Numba has counted what its own return. All other constants are borrowed, and who asks for one counts it: once more.
+
+@lower_constant(types.UniTuple)
+@lower_constant(types.NamedUniTuple)
+def lower_uniform_tuple(context, builder, typ, values):
+    return cgutils.pack_array(builder, [context.get_constant_generic(builder, typ.dtype, value) for value in values])
+
+
+@lower_constant(types.Tuple)
+@lower_constant(types.NamedTuple)
+def lower_mixed_tuple(context, builder, typ, values):
+    return cgutils.pack_struct(builder, [context.get_constant_generic(builder, item, value)
+                                         for item, value in zip(typ.types, values, strict=True)])
 
 
 # --- In nopython code ---------------------------------------------------------------

@@ -99,8 +99,9 @@ cdef class Constant:
 # builtins, arrays and buffers only. For any other object it raises and clears an exception
 # and then asks Python code, which takes several times as long as the rest of the call. A
 # buffer's fingerprint is its shape, its format and its Python type. So VMExternRef answers
-# that one request, for a writable buffer with strides and a format, with an empty buffer.
-# It refuses every other as before: it is not bytes-like.
+# that one request, for a writable buffer with strides and a format, with an empty buffer of
+# a format that nobody has: a pointer to a function without a type. Typed memoryviews of Cython's make the same
+# request, and refuse the format. It refuses every other as before: it is not bytes-like.
 
 cdef Py_ssize_t no_items = 0
 cdef Py_ssize_t one_byte = 1
@@ -119,7 +120,7 @@ cdef int get_fingerprint(PyObject *self, BufferView *view, int flags) except -1:
     view.itemsize = 1
     view.readonly = False
     view.ndim = 1
-    view.format = NULL
+    view.format = b"X{}"
     view.shape = &no_items
     view.strides = &one_byte
     view.suboffsets = NULL
