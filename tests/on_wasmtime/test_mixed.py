@@ -102,18 +102,82 @@ def test_an_exception_that_was_caught_on_the_way_does_not_come_back(instantiate,
         outer.call()
 
 
-def test_wasmtime_pys_finalizers_may_not_use_the_store_that_runs_them(run_python):
-    # wasmtime-py's own finalizers run Python code in the middle of a collection.
-    assert run_python("""
-import wasmtime, externref.wasmtime as ew
-store = wasmtime.Store()
-module = wasmtime.Module(store.engine, '(module (func (export "f") (param externref)))')
-theirs = wasmtime.Instance(store, module, []).exports(store)["f"]
+USES_THE_STORE = """
+import externref, wasmtime, externref.wasmtime as ew
+config = wasmtime.Config()
+config.wasm_gc = True
+store = wasmtime.Store(wasmtime.Engine(config))
+module = wasmtime.Module(store.engine, '''(module (type $s (struct (field i64 i64)))
+    (func (export "f") (param externref))
+    (func (export "churn") (param i32) (loop (drop (struct.new $s (i64.const 1) (i64.const 2)))
+        (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if 0 (local.get 0)))))''')
+exports = wasmtime.Instance(store, module, []).exports(store)
+theirs, churn = exports["f"], exports["churn"]
 ours = ew.bind(store, theirs)
+table = wasmtime.Table(store, wasmtime.TableType(wasmtime.ValType.externref(), wasmtime.Limits(1, None)), None)
+used = []
 class Using:
     def __del__(self):
-        try: ours(1)
-        except RuntimeError as refused: print(refused)
-theirs(store, Using())
-for index in range(20_000): ours(index)     # wasmtime collects, when it makes one of these
-""") == "the store cannot be used by a finalizer that it runs itself\n"
+        ours(1)
+        theirs(store, 2)
+        used.append(1)
+def make():
+    for _ in range(100):
+        theirs(store, Using())
+        table.set(store, 0, Using())
+        ours(Using())
+    table.set(store, 0, None)
+make()
+"""
+
+
+@pytest.mark.parametrize("collect", [
+    "ew.bind(store, churn)(3_000_000)", "churn(store, 3_000_000)", "store.gc()",
+    "ew.bind(store, churn, release_gil=True)(3_000_000)",
+    "for index in range(200_000): ours(index)", "for index in range(100_000): theirs(store, index)",
+    "ew.bind(store, table)[0] = 5; store.gc()",
+], ids=range(7))
+def test_a_finalizer_of_what_wasmtime_py_stored_may_use_the_store(run_python, collect):
+    """It runs later, as ours do: not in the middle of wasmtime's work."""
+    # Else the helper runs it, while the main thread is in the store without the GIL.
+    main = "externref.set_drain('main')\n"
+    assert run_python(USES_THE_STORE + main + collect + """
+for _ in range(3):
+    store.gc()
+    externref.drain()
+assert len(used) == 300, len(used)
+store.close()
+externref.drain()
+assert externref.stats().live_blocks == 0, externref.stats()
+""") == ""
+
+
+def test_wasmtime_py_gives_back_what_it_got(store):
+    table = wasmtime.Table(store, wasmtime.TableType(wasmtime.ValType.externref(), wasmtime.Limits(1, None)), None)
+    item = wasmtime.Global(store, wasmtime.GlobalType(wasmtime.ValType.externref(), True), None)
+    ref = externref.VMExternRef([])
+    for value in ([1], ref, 7, "text", object):
+        table.set(store, 0, value)
+        item.set_value(store, value)
+        assert table.get(store, 0) is value and item.value(store) is value
+        assert ew.bind(store, table)[0] is value and ew.bind(store, table).ref(0).value is value
+    assert ref.strong_count == 1
+
+
+def test_what_wasmtime_py_stored_before_is_still_its_own(run_python):
+    assert run_python("""
+import wasmtime
+store = wasmtime.Store()
+table = wasmtime.Table(store, wasmtime.TableType(wasmtime.ValType.externref(), wasmtime.Limits(2, None)), None)
+class Thing:
+    def __del__(self): print("dropped")
+table.set(store, 0, Thing())
+import externref.wasmtime as ew
+bound = ew.bind(store, table)
+assert table.get(store, 0) is bound[0] and type(bound[0]) is Thing
+bound[1] = bound[0]
+table.set(store, 0, None)
+store.gc()
+print("kept")
+store.close()
+""") == "kept\ndropped\n"

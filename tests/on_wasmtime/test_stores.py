@@ -79,3 +79,24 @@ def test_a_bound_object_keeps_the_store(instantiate):
     del store
     assert identity(3) == 3
     assert isinstance(identity.store, wasmtime.Store)
+
+
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_two_threads_close_one_store(run_python, is_bound):
+    run_python(f"""
+import sys, threading, wasmtime, externref.wasmtime as ew
+sys.setswitchinterval(1e-6)
+engine = wasmtime.Engine()
+for _ in range(300):
+    store = wasmtime.Store(engine)
+    if {is_bound}:
+        ew.bind(store, wasmtime.Func(store, wasmtime.FuncType([], []), print))
+    barrier = threading.Barrier(3)
+    def close():
+        barrier.wait()
+        store.close()
+    threads = [threading.Thread(target=close) for _ in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    store.close()
+""")

@@ -13,9 +13,10 @@ None is null, a VMExternRef passes as itself, anything else is boxed. wasmtime's
 collector drops it by native code, on whatever thread and at whatever time it likes; the
 object is released soon after, under the GIL.
 
-Importing this changes two things in wasmtime-py, for its whole process: `Store.close()` raises
-RuntimeError while a bound call runs in the store, and externrefs that were made here are read
-as their objects by wasmtime-py's own functions too.
+Importing this changes three things in wasmtime-py, for its whole process: `Store.close()` raises
+RuntimeError while a bound call runs in the store; externrefs that were made here are read
+as their objects by wasmtime-py's own functions too; and these make theirs as they are made here, so
+that no finalizer runs Python code in the middle of wasmtime's work.
 """
 
 from importlib.metadata import version as _version
@@ -35,10 +36,21 @@ if int(_found.partition(".")[0]) not in _TESTED:
     )
 
 import wasmtime as _wasmtime_py
+from wasmtime import _value as _wasmtime_value
 from wasmtime._slab import Slab as _Slab
-from wasmtime._value import SLAB as _SLAB
 
-from externref.wasmtime._calls import STATE_ATTRIBUTE, TAG, Func, Global, Table, bind, func, object_at
+from externref.wasmtime._calls import (
+    STATE_ATTRIBUTE,
+    TAG,
+    Func,
+    Global,
+    Table,
+    bind,
+    finalizer_address,
+    func,
+    intern,
+    object_at,
+)
 
 __all__ = ["Func", "Global", "Table", "bind", "func"]
 
@@ -51,7 +63,10 @@ class _SlabAndOurs(_Slab):
         return object_at(data) if data & TAG else super().get(idx)
 
 
-_SLAB.__class__ = _SlabAndOurs
+_theirs = _wasmtime_value._externref_finalizer      # wasmtime still calls it, for what it got before
+_wasmtime_value.SLAB.__class__ = _SlabAndOurs
+_wasmtime_value._intern = intern
+_wasmtime_value._externref_finalizer = type(_theirs)(finalizer_address)
 
 
 def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
@@ -61,7 +76,10 @@ def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
     the store again, and that frees nothing.
     """
     state = self.__dict__.get(STATE_ATTRIBUTE)
-    if state is None or state.close():
+    if state is not None:
+        state.close()       # raises if something runs
+    this = object()
+    if self.__dict__.setdefault("_externref_closing", this) is this:
         delete(self, ptr)
 
 

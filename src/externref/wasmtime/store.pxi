@@ -31,15 +31,13 @@ cdef class StoreState:
             self.exception = None
 
     def close(self):
-        """Called before the store is deleted: nothing bound reaches it from here on. False if that was done before.
+        """Called before the store is deleted: nothing bound reaches it from here on.
 
         Raises RuntimeError if an operation is in progress, which would go on in freed memory.
         """
         if self.depth != 0:
             raise RuntimeError("the store is in use, it cannot be closed")
-        was_open = self.context != NULL
         self.context = NULL
-        return was_open
 
 
 # Under this name the store's own dictionary keeps it, and closing looks for it.

@@ -153,6 +153,15 @@ cdef object get_externref(StoreState state, const wasmtime_externref_t *root, bi
     return VMExternRef(value) if as_refs and not isinstance(value, VMExternRef) else value
 
 
+def intern(value):
+    """For wasmtime-py: the data of an externref that it is about to make for the value, an int; the externref's
+    finalizer is finalizer_address. A VMExternRef is a value as any other: wasmtime-py gives back what it got."""
+    return <uintptr_t>new_record(VMExternRef(value), False) | DATA_TAG
+
+
+finalizer_address = <uintptr_t>&finalize
+
+
 def object_at(data):
     """For wasmtime-py: the object of an externref of ours that is a root now, by its data, an int."""
     # SAFETY: wasmtime-py read the data, which has the tag, from the root.
