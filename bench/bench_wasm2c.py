@@ -1,7 +1,7 @@
 """What does a Python object's trip through WebAssembly cost?
 
-id(obj) of a module that wasm2c compiled, beside the same trip by cffi in API mode with a kept
-handle, and by wasmtime-py.
+id(obj) of a module that wasm2c compiled, beside the same trip by cffi in API mode, with a handle
+made for it or a kept one, and by wasmtime-py.
 """
 
 from harness import Statement
@@ -28,7 +28,7 @@ sys.path.insert(0, folder)
 module = importlib.import_module("_externref_bench_ident")
 x = object()
 handle = module.ffi.new_handle(x)
-ident, from_handle = module.lib.ident, module.ffi.from_handle
+ident, new_handle, from_handle = module.lib.ident, module.ffi.new_handle, module.ffi.from_handle
 """
 
 WASMTIME = """
@@ -45,6 +45,7 @@ QUESTIONS = {
         Statement("wasm2c", WASM2C, "ident(x)"),
         Statement("wasm2c, a VMExternRef in", WASM2C, "ident(ref)"),
         Statement("wasm2c, a VMExternRef out", WASM2C, "ident.refs(x)"),
+        Statement("cffi API mode, a handle each time", CFFI, "h = new_handle(x); from_handle(ident(h))"),
         Statement("cffi API mode, kept handle", CFFI, "from_handle(ident(handle))"),
         Statement("wasmtime-py", WASMTIME, "ident(store, x)"),
     ],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 FILES = [
     "bench_make_drop", "bench_clone_drop", "bench_deref", "bench_out_and_back", "bench_identity", "bench_function",
     "bench_memory", "bench_scale", "bench_collect", "bench_release", "bench_activations", "bench_native",
-    "bench_wasm2c", "bench_wasmtime", "bench_numba",
+    "bench_wasm2c", "bench_kernels", "bench_gil", "bench_wasmtime", "bench_numba",
 ]
 
 
@@ -32,6 +32,12 @@ TARGETS = [
     Target("memory", None, 100, 80),
     Target("native: new+drop", "Rust VMExternRef", 1.3, 1.0),
     Target("gc.collect()", "plain instances", 1.0, 0.5),
+    Target("wasm: an object in and out", "cffi API mode, a handle each time", 0.55, 0.4),
+    Target("kernel: sha256", "native C", 1.15, 1.0),
+    Target("kernel: sha256", "wasm2c, not interruptible", 1.03, 1.0),
+    Target("kernel: nbody", "native C", 1.15, 1.0),
+    Target("kernel: nbody", "wasm2c, not interruptible", 1.03, 1.0),
+    Target("two at a time", "two processes", 1.1, 1.0),
 ]
 
 

