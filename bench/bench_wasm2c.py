@@ -47,6 +47,10 @@ QUESTIONS = {
         Statement("wasm2c, a VMExternRef out", WASM2C, "ident.refs(x)"),
         Statement("cffi API mode, a handle each time", CFFI, "h = new_handle(x); from_handle(ident(h))"),
         Statement("cffi API mode, kept handle", CFFI, "from_handle(ident(handle))"),
+    ],
+    # By itself: it takes so long in its turn that it leaves cold caches to whoever is next.
+    "wasm: beside wasmtime-py": [
+        Statement("wasm2c", WASM2C, "ident(x)"),
         Statement("wasmtime-py", WASMTIME, "ident(store, x)"),
     ],
 }
