@@ -1,4 +1,4 @@
-"""Compiles the C file of an example into a shared library, with whatever compiler there is."""
+"""Compiles the C file of an example, with whatever compiler there is: into a shared library, or to WebAssembly."""
 
 import os
 import shlex
@@ -21,3 +21,20 @@ def build_library(source: str, folder: str) -> str:
     subprocess.run([*command, "-O2", "-shared", "-fPIC", "-pthread", "-I", externref.get_include(),
                     Path(__file__).with_name(source), "-o", library], check=True)
     return str(library)
+
+
+# Those that know references, since LLVM 17; Debian's have their number in their names.
+GUEST_COMPILERS = ["clang", *(f"clang-{version}" for version in range(25, 16, -1)), f"{sys.executable} -m ziglang cc"]
+GUEST_FLAGS = ["-mreference-types", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all"]
+
+
+def build_guest(source: str, folder: str) -> Path:
+    """Compiles `source`, a file beside this one, to WebAssembly in the folder; gives the module's path."""
+    guest = Path(folder) / f"{Path(source).stem}.wasm"
+    for compiler in map(str.split, GUEST_COMPILERS):
+        target = "wasm32-freestanding" if "ziglang" in compiler else "wasm32"
+        command = [*compiler, "-target", target, *GUEST_FLAGS, Path(__file__).parent / source, "-o", guest]
+        if shutil.which(compiler[0]) and subprocess.run(command, capture_output=True).returncode == 0:
+            return guest
+    sys.exit("no C compiler for WebAssembly with references found: install clang and lld 17 or newer "
+             "(Debian: apt-get install clang-19 lld-19), or pip install ziglang")
