@@ -17,7 +17,7 @@ from externref import wasm2c
 def main() -> list[Any]:
     """Publishes three events; gives what the subscribers have then."""
     def call(subject: Any, name: int, length: int, argument: object) -> object:
-        method = str(memoryview(guest.memory)[name:name + length], "utf-8")
+        method = str(guest.memory.read(name, name + length), "utf-8")
         if method != "append":      # what a guest may do is the host's to say
             raise PermissionError(method)
         return subject.append(argument)

@@ -39,7 +39,7 @@ def guest_file(build):
 def guest(guest_file, compile, store):
     """The guest's exports; `call` calls any method."""
     def call(subject, name, length, argument):
-        return getattr(subject, str(memoryview(exports.memory)[name:name + length], "utf-8"))(argument)
+        return getattr(subject, str(exports.memory.read(name, name + length), "utf-8"))(argument)
 
     exports = compile(guest_file).instantiate(store, {"host": {"call": call}}).exports
     return exports
