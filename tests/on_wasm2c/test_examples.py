@@ -15,10 +15,11 @@ def test_the_example(capsys):
 
 def test_the_documentations_code(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/wasm.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(block, {})
-    assert "object object" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "object object" in printed and "from a guest, with status 3\n" in printed
 
 
 def test_the_docstring():
