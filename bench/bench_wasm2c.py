@@ -10,7 +10,9 @@ WASM2C = """
 from externref import VMExternRef, wasm2c
 TEXT = '(module (func (export "id") (param externref) (result externref) (local.get 0)))'
 store = wasm2c.Store()
-ident = wasm2c.compile(TEXT).instantiate(store).exports["id"]
+module = wasm2c.compile(TEXT)
+ident = module.instantiate(store).exports["id"]
+released = module.instantiate(store, release_gil=True).exports["id"]
 x = object()
 ref = VMExternRef(x)
 """
@@ -47,6 +49,10 @@ QUESTIONS = {
         Statement("wasm2c, a VMExternRef out", WASM2C, "ident.refs(x)"),
         Statement("cffi API mode, a handle each time", CFFI, "h = new_handle(x); from_handle(ident(h))"),
         Statement("cffi API mode, kept handle", CFFI, "from_handle(ident(handle))"),
+    ],
+    "wasm: without the GIL": [
+        Statement("wasm2c, GIL released", WASM2C, "released(x)"),
+        Statement("wasm2c", WASM2C, "ident(x)"),
     ],
     # By itself: it takes so long in its turn that it leaves cold caches to whoever is next.
     "wasm: beside wasmtime-py": [
