@@ -28,6 +28,11 @@ BEFORE = """\
 #include "runtime.h"
 #include "module.h"
 
+/* The header's, with the flag for signalling NaNs, is a call of the C library, in every square root and minimum. */
+#include <math.h>
+#undef isnan
+#define isnan(x) ((x) != (x))
+
 static const Wasm2cHost *host;
 """
 
