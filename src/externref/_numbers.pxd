@@ -165,3 +165,15 @@ cdef inline uintptr_t word_of(object value) except? 0:
     elif fits_address(number, &word):
         return word
     raise OverflowError(f"{shown(number)} does not fit in a machine word")
+
+
+cdef inline tuple results_of(object returned, Py_ssize_t count, str function):
+    """What a host function with several results returned, as a tuple. TypeError if these are not so many values."""
+    try:
+        values = iter(returned)
+    except TypeError as error:
+        raise TypeError(f"{function} must return {count} values, not {type(returned).__name__}") from error
+    results = tuple(values)
+    if len(results) != count:
+        raise TypeError(f"{function} must return {count} values, not {len(results)}")
+    return results

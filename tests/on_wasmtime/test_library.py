@@ -6,8 +6,9 @@ import pytest
 CASES = {
     "too old": ("metadata.version = lambda name: '44.0.0'", ["tested with wasmtime 45 to", "not 44.0.0"]),
     "too new": ("metadata.version = lambda name: '999.1.2'", ["tested with", "not 999.1.2"]),
-    "not installed": ("def missing(name): raise metadata.PackageNotFoundError(name)\nmetadata.version = missing",
-                      ["needs wasmtime-py", "externref[wasmtime]"]),
+    "not installed": ("import sys\nsys.modules['wasmtime'] = None", ["needs wasmtime-py", "externref[wasmtime]"]),
+    "without metadata": ("def missing(name): raise metadata.PackageNotFoundError(name)\nmetadata.version = missing",
+                         ["cannot tell the version", "dist-info"]),
     "a struct of another size": ("ffi.wasmtime_externref_t = ffi.wasmtime_func_t",
                                  ["wasmtime_externref_t with 16 bytes", "24 bytes"]),
     "a struct of another layout": ("""

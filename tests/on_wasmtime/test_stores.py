@@ -100,3 +100,19 @@ for _ in range(300):
     for thread in threads: thread.join()
     store.close()
 """)
+
+
+def test_what_is_bound_is_bound_already(instantiate, store):
+    raw = instantiate('''(module (func (export "f") (result i32) (i32.const 5)) (table (export "t") 1 externref)
+        (global (export "g") i32 (i32.const 1)))''').raw
+    for name in ("f", "t", "g"):
+        bound = ew.bind(store, raw[name])
+        assert ew.bind(store, bound) is bound
+        with pytest.raises(ValueError, match="another store"):
+            ew.bind(wasmtime.Store(), bound)
+    f = ew.bind(store, raw["f"])
+    without = ew.bind(store, f, release_gil=True)
+    assert without.release_gil and not f.release_gil and without() == f() == 5
+    assert ew.bind(store, without, release_gil=True) is without
+    with pytest.raises(TypeError, match="for functions"):
+        ew.bind(store, ew.bind(store, raw["t"]), release_gil=True)

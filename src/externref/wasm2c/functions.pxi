@@ -160,9 +160,7 @@ cdef int call_with(HostFunc self, Signature signature, Store store, uint64_t *sl
     if signature.result_count == 1:
         put_value(store, signature.results[0], result, slots, self)
     elif signature.result_count > 1:
-        args = tuple(result)
-        if len(args) != signature.result_count:
-            raise TypeError(f"{self.name}() must return {signature.result_count} values, not {len(args)}")
+        args = results_of(result, signature.result_count, f"{self.name}()")
         put_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
     return 0
 

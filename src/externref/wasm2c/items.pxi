@@ -35,7 +35,8 @@ cdef object checked_type(given, kind, uint64_t most):
     minimum = PyNumber_Index(given.minimum)
     maximum = None if given.maximum is None else PyNumber_Index(given.maximum)
     if not 0 <= minimum <= (most if maximum is None else maximum) <= most:
-        raise ValueError(f"there is no {given}: sizes are from 0 to {most}, the maximum at least the minimum")
+        raise ValueError(f"sizes of a {kind.__name__} are from 0 to {most}, the maximum at least the minimum, not "
+                         f"{shown(minimum)} to {'any' if maximum is None else shown(maximum)}")
     return given._replace(minimum=minimum, maximum=maximum)
 
 
@@ -116,6 +117,9 @@ cdef class Table:
         self.put(value, slots)
         self.store_at(i, 1, slots)      # a table never shrinks
 
+    def __delitem__(self, index):
+        raise TypeError("an element of a table cannot be deleted; assign None")
+
     def fill(self, start, value, count, /):
         """Set `count` elements from `start` on to the value. IndexError if they are not all there;
         nothing is set then."""
@@ -123,7 +127,7 @@ cdef class Table:
         first, number = PyNumber_Index(start), PyNumber_Index(count)
         self.store.check()
         if first < 0 or number < 0 or first + number > self.table.size:
-            raise IndexError(f"elements {first} to {first + number} of a table of {self.table.size}")
+            raise IndexError(f"elements {shown(first)} to {shown(first + number)} of a table of {self.table.size}")
         self.put(value, slots)
         self.store_at(first, number, slots)
 
@@ -134,7 +138,7 @@ cdef class Table:
         cdef uint32_t before
         number = PyNumber_Index(count)
         if not 0 <= number <= UINT32_MAX:
-            raise ValueError(f"a table cannot grow by {number}")
+            raise ValueError(f"a table cannot grow by {shown(number)}")
         self.put(value, slots)
         before = more_table(&self.store.running.tables, self.table, number, slots, value_size(self.letter))
         if before == UINT32_MAX:
@@ -152,7 +156,7 @@ cdef class Table:
         i = PyNumber_Index(index)
         self.store.check()
         if not 0 <= i < self.table.size:
-            raise IndexError(f"index {i} of a table of {self.table.size}")
+            raise IndexError(f"index {shown(i)} of a table of {self.table.size}")
         return i
 
     cdef char *element(self, size_t i) noexcept:
@@ -221,6 +225,10 @@ cdef class Global:
         if not self.type.mutable:
             raise TypeError("the global is immutable")
         self.put(value)
+
+    @value.deleter
+    def value(self):
+        raise TypeError("a global's value cannot be deleted; assign one")
 
     cdef int put(self, value) except -1:
         cdef uint64_t[FUNCREF_SLOTS] slots
@@ -304,7 +312,7 @@ cdef class Memory:
         number = PyNumber_Index(pages)
         self.store.check()
         if not 0 <= number <= UINT32_MAX:
-            raise ValueError(f"a memory cannot grow by {number} pages")
+            raise ValueError(f"a memory cannot grow by {shown(number)} pages")
         before = more_memory(&self.store.running.memory, self.memory, number)
         if before == UINT64_MAX:
             raise ValueError(f"a memory of {self.memory.pages} pages cannot grow by {number}")
@@ -336,7 +344,7 @@ cdef class Memory:
 
     cdef int require_range(self, first, last) except -1:
         if not 0 <= first <= last <= self.memory.size:
-            raise IndexError(f"bytes {first} to {last} of a memory of {self.memory.size}")
+            raise IndexError(f"bytes {shown(first)} to {shown(last)} of a memory of {self.memory.size}")
         return 0
 
     def __repr__(self):

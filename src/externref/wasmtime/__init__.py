@@ -19,14 +19,18 @@ as their objects by wasmtime-py's own functions too; and these make theirs as th
 that no finalizer runs Python code in the middle of wasmtime's work.
 """
 
-from importlib.metadata import version as _version
+from importlib import metadata as _metadata
+from importlib.util import find_spec as _find_spec
 
 _TESTED = range(45, 51)     # the major versions of wasmtime-py
 
+if _find_spec("wasmtime") is None:
+    raise ImportError("externref.wasmtime needs wasmtime-py: pip install 'externref[wasmtime]'")
 try:
-    _found = _version("wasmtime")
-except ModuleNotFoundError as missing:
-    raise ImportError("externref.wasmtime needs wasmtime-py: pip install 'externref[wasmtime]'") from missing
+    _found = _metadata.version("wasmtime")
+except _metadata.PackageNotFoundError as missing:
+    raise ImportError("externref.wasmtime cannot tell the version of the wasmtime-py that is here, as its metadata "
+                      "(wasmtime-*.dist-info) is missing: install it by pip, or keep that folder") from missing
 
 # Struct layouts and signatures of the C API change between major versions.
 if int(_found.partition(".")[0]) not in _TESTED:

@@ -38,13 +38,13 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number, results_of, shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly,
     require_maker, secret_maker,
@@ -73,7 +73,7 @@ def bind(store, item, /, *, release_gil=False):
     """A Func, Table or Global for an item of wasmtime-py's, with its conversions worked out.
 
     store: the wasmtime.Store that the item belongs to; it lives as long as what is returned.
-    item: a wasmtime.Func, Table or Global.
+    item: a wasmtime.Func, Table or Global, or what was bound before.
     release_gil: for a Func, let other threads run Python during its calls, as wasmtime-py
         always does; worth it for code that runs long, waits, or is to be interrupted by
         another thread (an epoch's). A call that keeps the GIL is cheaper, and cannot
@@ -86,10 +86,15 @@ def bind(store, item, /, *, release_gil=False):
     cdef StoreState state = state_of(store)
     state.enter()
     try:
+        if isinstance(item, Func):
+            return bind_again(state, item, release_gil)
         if isinstance(item, wasmtime.Func):
             return bind_func(store, state, item, release_gil)
         if release_gil:
             raise TypeError("release_gil is for functions")
+        if isinstance(item, (Table, Global)):
+            require_same_state(state, (<Table>item).state if isinstance(item, Table) else (<Global>item).state)
+            return item
         if isinstance(item, wasmtime.Table):
             return bind_table(store, state, item)
         if isinstance(item, wasmtime.Global):

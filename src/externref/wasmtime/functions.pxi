@@ -100,10 +100,24 @@ call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
 
 
 cdef Func bind_func(object store, StoreState state, object item, bint release_gil):
+    cdef wasmtime_func_t func
+    copy_item(item._func, ffi.wasmtime_func_t, &func, sizeof(wasmtime_func_t))
+    require_same_store(state, func.store_id)
+    return new_func(store, state, &func, Signature(item.type(store)), release_gil)
+
+
+cdef Func bind_again(StoreState state, Func item, bint release_gil):
+    """The Func itself, or another that has its own mind about the GIL."""
+    require_same_state(state, item.state)
+    if item.release_gil == release_gil:
+        return item
+    return new_func(item.store, state, &item.item, item.signature, release_gil)
+
+
+cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, Signature signature, bint release_gil):
     cdef Func self = <Func>make_secretly(Func, MAKER)
-    copy_item(item._func, ffi.wasmtime_func_t, &self.item, sizeof(wasmtime_func_t))
-    require_same_store(state, self.item.store_id)
-    self.signature = Signature(item.type(store))
+    self.item = item[0]
+    self.signature = signature
     self.state = state
     self.store = store
     self.release_gil = release_gil
@@ -146,9 +160,7 @@ cdef class HostFunc:
         if plan.result_count == 1:
             put_slot(self.state, plan.results[0], returned, raws, roots, "result", 0)
             return 0
-        returned = tuple(returned)
-        if len(returned) != plan.result_count:
-            raise TypeError(f"the host function has {plan.result_count} results, but returned {len(returned)}")
+        returned = results_of(returned, plan.result_count, "the host function")
         for i in range(plan.result_count):
             put_slot(self.state, plan.results[i], returned[i], &raws[i], &roots[i], "result", i)
         return 0

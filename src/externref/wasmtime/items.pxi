@@ -72,14 +72,12 @@ cdef class Table:
 
         Raises IndexError, and stores nothing, if they are not all within bounds.
         """
-        cdef uint64_t first = PyNumber_Index(start)
-        cdef uint64_t length = PyNumber_Index(count)
-        cdef uint64_t size
+        first, length = PyNumber_Index(start), PyNumber_Index(count)
         self.state.enter()
         try:
             size = api.table_size(self.state.context, &self.item)
-            if first > size or length > size - first:
-                raise IndexError(f"elements {first} to {first + length} of a table of {size}")
+            if first < 0 or length < 0 or first + length > size:
+                raise IndexError(f"elements {shown(first)} to {shown(first + length)} of a table of {size}")
             self.store_range(first, length, value)
         finally:
             self.state.leave()
@@ -87,18 +85,26 @@ cdef class Table:
     def grow(self, delta, init=None, /):
         """Adds `delta` elements, each the value `init`; the size before.
 
-        Raises WasmtimeError if the table cannot grow so far.
+        Raises ValueError if the table cannot grow so far.
         """
-        cdef uint64_t added = PyNumber_Index(delta)
+        cdef uint64_t added
         cdef uint64_t before = 0
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
+        number = PyNumber_Index(delta)
+        if not 0 <= number <= UINT64_MAX:
+            raise ValueError(f"a table cannot grow by {shown(number)}")
+        added = number
         self.state.enter()
         try:
             put_val(self.state, self.letter, init, &val)
             self.state.locked = True
             error = api.table_grow(self.state.context, &self.item, added, &val, &before)
-            finish_write(self.state, self.letter, &val, error)
+            try:
+                finish_write(self.state, self.letter, &val, error)
+            except wasmtime.WasmtimeError as failure:
+                size = api.table_size(self.state.context, &self.item)
+                raise ValueError(f"a table of {size} elements cannot grow by {added}") from failure
             return before
         finally:
             self.state.leave()
@@ -111,7 +117,7 @@ cdef class Table:
         cdef uint64_t size = api.table_size(self.state.context, &self.item)
         number = PyNumber_Index(index)
         if not 0 <= number < size:
-            raise IndexError(f"index {number} of a table of {size}")
+            raise IndexError(f"index {shown(number)} of a table of {size}")
         return number
 
     cdef object get(self, object index, bint as_refs):
@@ -171,6 +177,10 @@ cdef class Global:
             finish_write(self.state, self.letter, &val, error)
         finally:
             self.state.leave()
+
+    @value.deleter
+    def value(self):
+        raise TypeError("a global's value cannot be deleted; assign one")
 
     @property
     def ref(self):

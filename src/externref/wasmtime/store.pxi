@@ -79,6 +79,10 @@ cdef int require_same_store(StoreState state, uint64_t store_id) except -1:
     return 0
 
 
+cdef int require_same_state(StoreState state, StoreState other) except -1:
+    return require_same_store(state, other.store_id)
+
+
 # --- Failures -----------------------------------------------------------------------
 
 # A trap of ours is told from wasmtime-py's "python exception" by its text.
