@@ -289,3 +289,14 @@ def test_help_names_the_commands(run):
 
 def test_info_says_that_cc_cannot_be_split(info):
     assert info(CC="cc 'it")["C compiler"] == "none found: $CC is \"cc 'it\": No closing quotation"
+
+
+@pytest.mark.parametrize("encoding, shown", [("utf-8", "'a€é'"), ("latin-1", "'a\\u20ac\xe9'"), ("ascii", "'a\\u20ac\\xe9'")])
+def test_what_the_terminal_cannot_show(tmp_path, encoding, shown):
+    (tmp_path / "m.wat").write_text('(module (func (export "f") (param externref) (result externref) (local.get 0)))')
+    result = subprocess.run([sys.executable, "-m", "externref", "run", "m.wat", "f", "str:a€é"], cwd=tmp_path,
+                            capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"})
+    assert (result.returncode, result.stderr, result.stdout.decode(encoding)) == (0, b"", shown + "\n")
+    result = subprocess.run([sys.executable, "-m", "externref", "run", "m.wat", "€"], cwd=tmp_path,
+                            capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"})
+    assert result.returncode == 2 and b"exports no function" in result.stderr

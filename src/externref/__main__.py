@@ -1,6 +1,7 @@
 """The command line: `python -m externref demo`, `run FILE EXPORT [ARG ...]`, `bench` and `info`."""
 
 import argparse
+import io
 import os
 import sys
 from typing import NoReturn
@@ -29,6 +30,9 @@ def main() -> int:
         command_parser = commands.add_parser(name, help=summary, description=summary)
         command_parser.set_defaults(run=command.run)
         command.add_arguments(command_parser)
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")   # objects and names have any characters
     options = parser.parse_args()
     try:
         options.run(options)
