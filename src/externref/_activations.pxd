@@ -49,6 +49,7 @@ cdef class VMExternRefActivationsTable:
     cdef int make_room(self, size_t count) except -1
     cdef size_t inserted(self) noexcept
     cdef Py_ssize_t sweep_unmarked(self) except -1          # arbitrary code
+    cdef void unmark(self) noexcept
     cdef void drop_all(self) noexcept                       # arbitrary code
     cdef int adopt_chunk(self) except -1
     cdef int share(self) except -1

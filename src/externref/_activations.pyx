@@ -349,6 +349,12 @@ cdef class VMExternRefActivationsTable:
         refset_free(&old)
         return dropped
 
+    cdef void unmark(self) noexcept:
+        """For who marked and had no memory to sweep, and marks anew the next time."""
+        cdef size_t i
+        for i in range(self.over_approximated.capacity):
+            self.over_approximated.entries[i] = <uintptr_t>refset_raw(self.over_approximated.entries[i])
+
     cdef void drop_all(self) noexcept:
         """Drops every entry, also those that are inserted meanwhile."""
         cdef RefSet old

@@ -392,3 +392,63 @@ def test_what_makes_a_func_cannot_be_found(compile, store):
     for thing in found:
         with pytest.raises(TypeError):
             type(function)(thing)
+
+
+def test_an_instance_for_which_there_was_no_memory_does_not_count(compile):
+    module = compile("""(module (table 3 funcref) (memory 2) (memory 2) (func $f (export "f") (param funcref))
+      (elem (i32.const 0) $f))""")
+    with wasm2c.Store(memory_limit=3 << 16, table_limit=3) as store:
+        for _ in range(3):
+            with pytest.raises(MemoryError):
+                module.instantiate(store)
+        assert len(wasm2c.Memory(store, wasm2c.MemoryType(3))) == 3 << 16
+
+
+def test_an_instance_for_which_there_was_no_memory_may_be_in_a_table(compile):
+    module = compile("""(module (import "env" "t" (table 1 funcref)) (type $t (func (result i32)))
+      (memory 2) (memory 2) (func $f (result i32) (i32.load (i32.const 0))) (elem (i32.const 0) $f))""")
+    with wasm2c.Store(memory_limit=3 << 16) as store:
+        table = wasm2c.Table(store, wasm2c.TableType("funcref", 1))
+        with pytest.raises(MemoryError):
+            module.instantiate(store, {"env": {"t": table}})
+        gc.collect()
+        assert len(wasm2c.Memory(store, wasm2c.MemoryType(3))) == 3 << 16
+        with pytest.raises(wasm2c.Trap, match="Out-of-bounds"):
+            table[0]()
+
+
+def test_a_finalizer_that_passes_a_funcref_while_another_is_passed(compile, store):
+    module = compile("""(module (func (export "f") (result i32) (i32.const 1)) (func (export "take") (param funcref)))""")
+    take = module.instantiate(store).exports.take
+    for _ in range(30):
+        take(module.instantiate(store).exports.f)
+    instances = []
+
+    def pass_one():
+        instance = module.instantiate(store)
+        take(instance.exports.f)
+        instances.append(weakref.ref(instance))
+
+    class Cycle:
+        def __init__(self):
+            self.cycle = self
+
+        def __del__(self):
+            pass_one()
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    try:
+        gc.set_threshold(1)
+        for _ in range(10):
+            gc.disable()
+            Cycle()
+            f = module.instantiate(store).exports.f
+            gc.enable()
+            take(f)     # it collects where it makes something
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    del f
+    gc.collect()
+    assert len(instances) == 10 and None not in [instance() for instance in instances]

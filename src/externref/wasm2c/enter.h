@@ -92,7 +92,7 @@ static int64_t now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* The lowest address a frame of Wasm code may have on this thread. */
+/* The lowest address a frame of Wasm code may have on this thread; NULL if that cannot be found out now. */
 static char *find_stack_limit(void)
 {
     char *low = NULL;
@@ -110,8 +110,8 @@ static char *find_stack_limit(void)
     size = pthread_get_stacksize_np(pthread_self());
     low = (char *)pthread_get_stackaddr_np(pthread_self()) - size;
 #endif
-    if (low == NULL) { /* unknown: there will be this much */
-        return (char *)__builtin_frame_address(0) - STACK_RESERVE;
+    if (low == NULL) {
+        return NULL;
     }
     return low + (size < SMALL_STACK ? SMALL_STACK_RESERVE : STACK_RESERVE);
 }
@@ -126,7 +126,8 @@ static inline char *stack_limit(void)
     if (limit == NULL) {
         limit = find_stack_limit();
     }
-    return limit;
+    /* Unknown: from here on there will be this much. */
+    return limit != NULL ? limit : (char *)__builtin_frame_address(0) - STACK_RESERVE;
 }
 
 /* Lets signal handlers and other threads run; 0, or why to leave. Meanwhile nobody may use the store: compiled code has

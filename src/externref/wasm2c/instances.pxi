@@ -67,6 +67,7 @@ cdef class Instance(Owner):
         cdef list linked = []
         cdef dict exports = {}
         cdef uint64_t unused = 0
+        cdef int reason
         self.store = store
         self.code = code
         self.release_gil = release_gil
@@ -86,22 +87,22 @@ cdef class Instance(Owner):
         self.imports = tuple(linked)
         self.exports = Exports(exports)
         if carries_funcrefs(binary):
-            store.pin(self)
             for thing in self.imports:
                 if isinstance(thing, Table):
                     store.pin((<Table>thing).owner)
+            store.pin(self)
         store.check()
-        store.run(code.module.instantiate, NULL, self.memory, &unused, release_gil)
+        reason = store.run_for_reason(code.module.instantiate, NULL, self.memory, &unused, release_gil)
+        if reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH:
+            self.give_back(binary)
+        store.require(reason)
         self.fill_exports(binary, exports)
         store.settle()
 
     def __dealloc__(self):
-        cdef Running *outer
         self.leave_ring()
         if self.memory != NULL:
-            outer = set_running(&self.store.running)
-            self.code.module.release(self.memory)
-            set_running(outer)
+            self.release()
         free(self.memory)
         free(self.values)
         free(self.roots.tables)
@@ -110,6 +111,21 @@ cdef class Instance(Owner):
 
     def __repr__(self):
         return f"<externref.wasm2c.Instance {self.exports!r}>"
+
+    cdef void release(self) noexcept:
+        """Its tables and memories are empty from then on."""
+        cdef Running *outer = set_running(&self.store.running)
+        self.code.module.release(self.memory)
+        set_running(outer)
+
+    cdef int give_back(self, binary) except -1:
+        """What it has, when one of its tables or memories could not be had: though pinned, it must not count for the
+        store's limits. Nothing of it has run, but an element segment may have put its functions into a table that
+        it imports: then it stays, empty."""
+        self.release()
+        if binary.imported[TableType] == 0:
+            self.store.unpin(self)
+        return 0
 
     cdef Wasm2cImport *import_at(self, size_t k) noexcept:
         return <Wasm2cImport *>(<char *>self.memory + self.code.module.imports_offset) + k

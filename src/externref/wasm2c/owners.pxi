@@ -55,10 +55,7 @@ cdef class Owner:
         # If another thread runs the store's code, it collects later.
         if (self.roots.next != NULL and not store.closed and len(store.activations)
                 and (store.running.innermost == NULL or store.is_here())):
-            try:
-                store.collect()
-            except MemoryError:
-                pass    # the next collection does it
+            store.collect_if_it_can()
 
 
 @cython.final

@@ -146,9 +146,24 @@ cdef class Store:
 
     cdef int pin(self, Owner owner) except -1:
         """Makes the owner live as long as the store."""
-        if not owner.is_pinned:
-            self.pinned += (owner,)
-            owner.is_pinned = True
+        cdef tuple before, after
+        while not owner.is_pinned:
+            before = self.pinned
+            after = before + (owner,)
+            if self.pinned is before:       # to make a tuple may collect, and a finalizer pin another
+                self.pinned = after
+                owner.is_pinned = True
+        return 0
+
+    cdef int unpin(self, Owner owner) except -1:
+        """Undoes pin(), for an owner that nothing in the store refers to."""
+        cdef tuple before, after
+        while owner.is_pinned:
+            before = self.pinned
+            after = tuple([pinned for pinned in before if pinned is not owner])
+            if self.pinned is before:       # as above
+                self.pinned = after
+                owner.is_pinned = False
         return 0
 
     cdef bint is_here(self) except -1:
@@ -173,7 +188,19 @@ cdef class Store:
             roots = roots.next
         if self.running.innermost != NULL:
             mark_frames(entries, self.running.base)
-        return table.sweep_unmarked()
+        try:
+            return table.sweep_unmarked()
+        except MemoryError:
+            table.unmark()      # the next collection would keep what is marked now
+            raise
+
+    cdef int collect_if_it_can(self) except -1:
+        """A collection that the next one can do as well, where there is nobody to tell that there is no memory."""
+        try:
+            self.collect()
+        except MemoryError:
+            pass
+        return 0
 
     cdef int make_room(self, Py_ssize_t count) except -1:
         """Makes the bump chunk have room for `count`, collecting if enough came in. May run
@@ -200,11 +227,14 @@ cdef class Store:
 
     cdef int run(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots, bint release_gil) except -1:
         """Runs compiled code. The caller has checked, and nothing ran since it inserted the arguments."""
-        cdef int reason
+        return self.require(self.run_for_reason(call, code, instance, slots, release_gil))
+
+    cdef inline int run_for_reason(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots,
+                                   bint release_gil) noexcept:
+        """As run(), but raises nothing: 0, or the reason that it was left, for require()."""
         if self.running.innermost == NULL:
             self.running.thread = PyThread_get_thread_ident()
-        reason = enter(&self.running, call, code, instance, slots, release_gil)
-        return self.require(reason)
+        return enter(&self.running, call, code, instance, slots, release_gil)
 
     cdef int require(self, int reason) except -1:
         """Raises for the reason that compiled code was left, or something could not be had; 0 is none."""
@@ -247,7 +277,7 @@ cdef class Store:
         cdef VMExternRefActivationsTable table = self.activations
         if (self.running.innermost == NULL and table.alloc.next == table.alloc.end
                 and table.inserted() >= table.threshold):
-            self.collect()
+            self.collect_if_it_can()    # the call is over, and may have had effects
         return 0
 
     cdef object owner_of(self, void *address):
