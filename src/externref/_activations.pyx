@@ -420,7 +420,9 @@ cdef int table_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef int table_clear(PyObject *self) noexcept:
-    (<VMExternRefActivationsTable>self).drop_all()
+    # What a store's table holds is in tables of its instances, which a finalizer may still read: the store clears it.
+    if (<VMExternRefActivationsTable>self).lends:
+        (<VMExternRefActivationsTable>self).drop_all()
     return 0
 
 

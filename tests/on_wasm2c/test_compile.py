@@ -44,10 +44,14 @@ def test_the_module_lists_imports_and_exports(cache):
 def test_nobody_changes_what_linking_uses(cache):
     module = wasm2c.compile("""(module (func (export "f") (result i32) (i32.const 1))
         (func (export "g") (param i64) (result i64) (local.get 0)))""")
-    binary, = (thing for thing in gc.get_referents(module._code) if isinstance(thing, wasm2c.binary.Binary))
-    for items in (module.imports, module.exports, binary.types, binary.functions, binary.function_types, binary.tables,
-                  binary.memories, binary.globals, binary.sections, binary.raw_imports):
-        assert type(items) is tuple
+    # All that it leads to, and that it found to be so.
+    seen, rest = set(), gc.get_referents(module._code)
+    while rest:
+        thing = rest.pop()
+        if id(thing) not in seen and not isinstance(thing, type) and type(thing).__module__ != "ctypes":
+            seen.add(id(thing))
+            assert isinstance(thing, (tuple, bytes, str, int, type(None))) or type(thing).__name__ == "Signature", thing
+            rest += gc.get_referents(thing)
     with pytest.raises(AttributeError):
         module.exports.pop(0)
     with pytest.raises(TypeError):
@@ -187,3 +191,29 @@ def test_a_compiler_that_fails_is_quoted(cache, monkeypatch, tmp_path):
     script.write_text("#!/bin/sh\nfor last; do :; done; [ \"$1\" = --version ] || { : > \"$last\"; : > \"${last%.o}.su\"; }\n")
     with pytest.raises(wasm2c.CompileError, match="no library that can be loaded"):
         wasm2c.compile(TEXT.format(12), cache=False)
+
+
+def test_a_tail_call_in_a_function_with_locals(cache):
+    """This version of wasm2c writes declarations into each other."""
+    exports = wasm2c.compile("""(module
+      (func $g (param i32 i64) (result i32) (local f32 i32 funcref externref i64)
+        (local.set 3 (i32.const 7)) (local.set 6 (i64.add (local.get 1) (i64.extend_i32_u (local.get 3))))
+        (if (result i32) (i32.eqz (local.get 0)) (then (i32.wrap_i64 (local.get 6)))
+          (else (return_call $g (i32.sub (local.get 0) (i32.const 1)) (local.get 6)))))
+      (func (export "f") (param i32) (result i32) (local i64 i32) (return_call $g (local.get 0) (local.get 1))))"""
+                             ).instantiate(wasm2c.Store()).exports
+    assert [exports.f(n) for n in (0, 1, 5, 100_000)] == [7, 14, 42, 700_007]
+
+
+def test_simd_that_simde_has_wrong(cache):
+    exports = wasm2c.compile("""(module
+      (func (export "all") (param i64 i64) (result i32)
+        (i64x2.all_true (i64x2.replace_lane 1 (i64x2.splat (local.get 0)) (local.get 1))))
+      (func (export "trunc") (param f32) (result i32)
+        (i32x4.extract_lane 2 (i32x4.trunc_sat_f32x4_u (f32x4.splat (local.get 0))))))""").instantiate(wasm2c.Store()).exports
+    for a in (0, 1, -2**63, 2**32, 0x7FF0000000000001, -1):
+        for b in (0, 1, -2**63, 2**31, 0x1FFFFFFFF):
+            assert exports["all"](a, b) == (a != 0 and b != 0)
+    for number, expected in ((0.0, 0), (-0.0, 0), (-1.5, 0), (1.99, 1), (2.0**31, 2**31), (4294901760.0, 0xFFFF0000), (2.0**32, 2**32 - 1),
+                             (1e30, 2**32 - 1), (float("inf"), 2**32 - 1), (float("-inf"), 0), (float("nan"), 0), (1e-40, 0)):
+        assert exports.trunc(number) % 2**32 == expected

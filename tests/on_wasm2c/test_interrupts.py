@@ -254,3 +254,81 @@ def test_threads_with_a_store_each_and_results_whose_release_switches_threads(co
                         exports.f()
 
     run_in_threads(work, 2)
+
+
+@pytest.mark.parametrize("count", [10, 2000])
+def test_a_loop_with_a_long_body(compile, count):
+    """Its turns are few, and weigh much."""
+    body = "(local.set 0 (i64.div_u (i64.const -3) (i64.or (local.get 0) (i64.const 1))))" * count
+    text = f'(module (global $g (mut i64) (i64.const 0)) (func (export "f") (param i64) (loop {body} (global.set $g (local.get 0)) (br 0))))'
+    with wasm2c.Store(timeout=0.1) as store:
+        f = compile(text).instantiate(store).exports.f
+        start = time.monotonic()
+        with pytest.raises(wasm2c.Trap, match="^interrupted$"):
+            f(7)
+        assert time.monotonic() - start < 20
+
+
+def test_a_long_function_weighs_more_than_a_short_one(compile):
+    body = "(local.set 0 (i64.div_u (i64.const -3) (i64.or (local.get 0) (i64.const 1))))" * 3000
+    text = f'''(module (func $long (param i64) (result i64) {body} (local.get 0))
+      (func $tree (export "f") (param i32 i64) (result i64)
+        (if (result i64) (local.get 0) (then
+            (i64.add (call $tree (i32.sub (local.get 0) (i32.const 1)) (local.get 1))
+                     (call $tree (i32.sub (local.get 0) (i32.const 1)) (local.get 1))))
+          (else (call $long (local.get 1))))))'''
+    with wasm2c.Store(timeout=0.1) as store:
+        f = compile(text).instantiate(store).exports.f
+        start = time.monotonic()
+        with pytest.raises(wasm2c.Trap, match="^interrupted$"):
+            f(30, 7)
+        assert time.monotonic() - start < 20
+
+
+def test_a_host_function_that_runs_no_python(run_python):
+    """Written in C, it looks at no signal, and lets no other thread run."""
+    run_python("""
+import functools, signal, threading, time
+from externref import wasm2c
+store = wasm2c.Store()
+text = '(module (import "e" "h" (func $h (result externref))) (func (export "f") (loop (drop (call $h)) (br 0))))'
+host = functools.partial(sorted, list(range(50_000)))
+f = wasm2c.compile(text).instantiate(store, {"e": {"h": host}}).exports.f
+def interrupt():
+    time.sleep(0.5)
+    store.interrupt()
+threading.Thread(target=interrupt).start()
+start = time.monotonic()
+try:
+    f()
+except wasm2c.Trap as trap:
+    assert str(trap) == "interrupted"
+signal.signal(signal.SIGALRM, lambda *args: 1 / 0)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    f()
+except ZeroDivisionError:
+    pass
+assert time.monotonic() - start < 30
+""")
+
+
+@pytest.mark.parametrize("timeout", [9.3e9, 1e18, 1e300, 10**400])
+def test_a_timeout_of_centuries(compile, timeout):
+    with wasm2c.Store(timeout=timeout) as store:
+        assert compile('(module (func (export "f") (result i32) (i32.const 5)))').instantiate(store).exports.f() == 5
+
+
+@pytest.mark.parametrize("what", ["m.grow(1)", "t.grow(1)", "t.fill(0, [], 1)", "m.write(b'x')", "other()"])
+def test_a_host_function_of_a_call_without_the_gil_uses_the_store(run_python, what):
+    run_python(f"""
+import faulthandler
+from externref import wasm2c
+faulthandler.dump_traceback_later(30, exit=True)
+text = '''(module (import "e" "h" (func $h)) (memory (export "m") 1) (table (export "t") 1 externref)
+  (func (export "f") (call $h)) (func (export "other") (drop (memory.grow (i32.const 1)))))'''
+host = lambda: exports.{what}
+exports = wasm2c.compile(text).instantiate(wasm2c.Store(), {{"e": {{"h": host}}}}, release_gil=True).exports
+for _ in range(3):
+    exports.f()
+""")

@@ -452,3 +452,133 @@ def test_a_finalizer_that_passes_a_funcref_while_another_is_passed(compile, stor
     del f
     gc.collect()
     assert len(instances) == 10 and None not in [instance() for instance in instances]
+
+
+# --- What finalizers see that run while the collector clears a store
+
+LATE = """
+import gc, weakref
+from externref import wasm2c
+
+kept = []
+
+class Box:
+    def __init__(self, thing): self.thing = thing
+
+class New:
+    def __init__(self, function): self.function = function
+    def __del__(self):
+        box = kept[-1]()
+        assert box is not None
+        self.function(box.thing)
+
+class Late:
+    # Garbage. When the collector has begun to clear it and the rest, function(thing) runs: a finalizer makes a weak
+    # reference, after those that there were are cleared, and puts a new object, which is not of the garbage, into a
+    # list that is.
+    def __init__(self, function, thing):
+        self.holder = []
+        self.function = function
+        self.box = Box(thing)
+        self.me = self
+    def __del__(self):
+        kept.append(weakref.ref(self.box))
+        self.holder.append(New(self.function))
+
+ran = []
+
+def closed(use):
+    try:
+        use()
+    except RuntimeError as error:
+        assert str(error) == "the store is closed"
+    ran.append(1)
+"""
+
+
+@pytest.mark.parametrize("use", [
+    "t[0]", "list(t)", "t.ref(1)", "t.grow(1)", "g.value", "f('new')", "call()", "m.read()",
+    "module.instantiate(store, imports)", "store.gc()"])
+def test_a_finalizer_with_a_part_of_a_store_that_is_collected(run_python, use):
+    assert run_python(LATE + f"""
+module = wasm2c.compile('''(module (import "e" "h" (func $h (param i32 i64 f64) (result i32)))
+  (table (export "t") 4 externref) (table (export "u") 4 funcref) (global (export "g") (mut externref) (ref.null extern))
+  (memory (export "m") 1)
+  (func (export "f") (param externref) (result externref) (local.get 0))
+  (func (export "call") (result i32) (call $h (i32.const 1) (i64.const 2) (f64.const 3))))''')
+gc.disable()
+def run(parts):
+    fill = [bytes(24) for _ in range(1000)]
+    t, g, f, call, m, store = parts
+    closed(lambda: {use})
+imports = {{"e": {{"h": lambda *args: 1}}}}
+def make():
+    store = wasm2c.Store()
+    namespace = {{}}
+    def host(*args): return namespace and 1
+    instance = namespace["instance"] = module.instantiate(store, {{"e": {{"h": host}}}})
+    t = instance.exports.t
+    t[0] = ["first", instance]
+    t[1] = "x" * 500
+    t[2] = instance.exports.g.value = object()
+    exports = instance.exports
+    parts = t, exports.g, exports.f, exports.call, exports.m, store
+    t[3] = Late(run, parts)
+    namespace["late"] = Late(run, parts)
+make()
+gc.collect()
+gc.collect()
+print(len(ran) > 0)
+""") == "True\n"
+
+
+def test_a_store_that_is_let_go_is_freed_whatever_it_pins(compile):
+    def go(kind):
+        store = wasm2c.Store()
+        instance = compile(f'(module (memory 1) (table (export "t") 4 {kind}) (func (export "f")))').instantiate(store)
+        if kind == "externref":
+            instance.exports.t[0] = instance
+        return weakref.ref(instance), weakref.ref(store)
+
+    for kind in ("funcref", "externref"):
+        refs = [go(kind) for _ in range(20)]
+        gc.collect()
+        gc.collect()
+        assert not any(ref() for pair in refs for ref in pair)
+
+
+def test_nothing_pins_less_than_was_asked(compile, store):
+    """A finalizer pins an instance while another is pinned."""
+    table = compile("""(module (type $r (func (result i32))) (table (export "t") 4 funcref)
+      (func (export "call") (param i32) (result i32) (call_indirect (type $r) (local.get 0))))""")
+    plain = compile('(module (func (export "f") (result i32) (i32.const 5)))')
+    hold = [table.instantiate(store) for _ in range(25)]    # so that the tuple of them is no small one
+    t, call = hold[0].exports.t, hold[0].exports.call
+
+    class Pins:
+        def __init__(self, function):
+            self.me, self.function = self, function
+
+        def __del__(self):
+            t[1] = self.function
+
+    threshold = gc.get_threshold()
+    gc.disable()
+    try:
+        first, second = plain.instantiate(store), plain.instantiate(store)
+        gc.collect()
+        Pins(second.exports.f)
+        function = first.exports.f
+        gc.set_threshold(1)
+        gc.enable()
+        t[0] = function
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    gc.collect()
+    if t[1] is None:
+        t[1] = second.exports.f
+    kept = weakref.ref(first), weakref.ref(second)
+    del first, second, function
+    gc.collect()
+    assert kept[0]() is not None and kept[1]() is not None and call(0) == call(1) == 5

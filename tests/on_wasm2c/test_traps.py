@@ -2,8 +2,10 @@
 
 import functools
 import inspect
+import os
 import pickle
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -268,3 +270,121 @@ def test_a_keyboard_interrupt_ends_a_loop_that_calls_the_host(references):
     with pytest.raises(KeyboardInterrupt):
         exports.loop(1_000_000_000)
     assert exports.id(1) == 1
+
+
+# --- The stack that is left for the host
+
+RECURSE = """(module (import "e" "h" (func $h))
+  (func $f (export "f") (param i32)
+    (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))) (else (call $h)))))"""
+
+RUN_AT_THE_END = """
+import sys, threading
+from externref import wasm2c
+def by_map(n): return n and list(map(by_map, [n - 1]))[0]
+def by_key(n): return n and sorted([n - 1], key=by_key)[0]
+module = wasm2c.compile(sys.argv[1])
+def work(host=lambda: None):
+    store = wasm2c.Store()
+    idle = module.instantiate(store, {"e": {"h": lambda: None}}).exports
+    busy = module.instantiate(store, {"e": {"h": host}}).exports
+    low, high = 0, 10_000_000       # how deep the host is still called
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            idle.f(middle)
+            low = middle
+        except wasm2c.Trap as trap:
+            assert trap.reason == "Call stack exhausted"
+            high = middle
+    busy.f(low)
+    print(low > 1000)
+"""
+
+
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer's frames are larger")
+@pytest.mark.parametrize("host", ["by_map(450)", "by_key(150)", "by_key(300)", "repr([[[[[1]]]]])"])
+def test_a_host_function_has_stack_for_python(run_python, host):
+    assert run_python(RUN_AT_THE_END + f"work(lambda: {host})", RECURSE) == "True\n"
+
+
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer's frames are larger")
+@pytest.mark.parametrize("size", [512, 1024, 2048])
+def test_a_host_function_on_a_small_stack(run_python, size):
+    run_python(RUN_AT_THE_END + f"""
+threading.stack_size({size} * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+""", RECURSE)
+
+
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer's frames are larger")
+def test_a_wide_call_of_the_host_on_a_small_stack(run_python):
+    count = 300
+    types = "funcref " * count
+    run_python("""
+import sys, threading
+from externref import wasm2c
+module = wasm2c.compile(sys.argv[1])
+nulls = (None,) * int(sys.argv[2])
+def work():
+    f = module.instantiate(wasm2c.Store(), {"e": {"h": lambda *args: nulls}}).exports.f
+    for depth in range(0, 6000, 20):
+        try:
+            f(depth)
+        except wasm2c.Trap:
+            return
+threading.stack_size(512 * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+""", f"""(module (type $t (func (param {types}) (result {types}))) (import "e" "h" (func $h (type $t)))
+  (func $f (export "f") (param i32)
+    (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))) (else (call $g (ref.null func)))))
+  (func $g (param funcref) {"(local.get 0)" * count} (call $h) {"(drop)" * count}))""", count)
+
+
+def test_a_host_function_that_takes_too_much_is_refused(compile):
+    types = "funcref " * 1000
+    compile(f"(module (func (export \"f\") (param {types})))")
+    with pytest.raises(wasm2c.CompileError, match="function type 0: its stack frame has .* at most 24576 are supported"):
+        compile(f'(module (import "e" "h" (func (param {types}))))')
+
+
+@pytest.mark.parametrize("text", [
+    '(module (import "e" "h" (func $h)) (export "f" (func $h)))',
+    '(module (import "e" "h" (func $h)) (table (export "t") 1 funcref) (elem (i32.const 0) $h) (func (export "f") (call $h)))',
+    '(module (import "e" "h" (func $h)) (func (export "f") (call $h)))',
+    '(module (import "e" "h" (func $h)) (func (export "f") (return_call $h)))',
+], ids=range(4))
+def test_recursion_through_the_host_has_an_end(run_python, text):
+    """Also where no function of the module's is between, which would look at the stack."""
+    assert run_python("""
+import sys
+from externref import wasm2c
+sys.setrecursionlimit(10**6)    # or Python's own error is first
+def host():
+    (exports.t[0] if "t" in exports else exports.f)()
+exports = wasm2c.compile(sys.argv[1]).instantiate(wasm2c.Store(), {"e": {"h": host}}).exports
+for _ in range(2):
+    try:
+        exports.f()
+    except (wasm2c.Trap, RecursionError) as error:
+        print(type(error).__name__ in ("Trap", "RecursionError"))
+""", text) == "True\nTrue\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="of POSIX")
+def test_recursion_on_a_stack_without_a_limit_has_an_end():
+    result = subprocess.run(["sh", "-c", 'ulimit -s unlimited; ulimit -v 3000000; exec "$0" -c "$1"', sys.executable, """
+from externref import wasm2c
+f = wasm2c.compile('(module (func $f (export "f") (call $f)))').instantiate(wasm2c.Store()).exports.f
+try:
+    f()
+except wasm2c.Trap as trap:
+    print(trap)
+"""], capture_output=True, text=True)
+    if "ulimit" in result.stderr or "ASAN_OPTIONS" in os.environ:
+        pytest.skip("the limits cannot be set here")
+    assert (result.returncode, result.stdout) == (0, "Call stack exhausted, in 'f'\n"), result

@@ -7,7 +7,7 @@ from typing_extensions import Buffer
 
 from externref._activations import VMExternRefActivationsTable
 from externref._core import VMExternRef
-from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import FuncType, GlobalType, Interface, MemoryType, TableType
 from externref.wasm2c.exports import Exports
 from externref.wasm2c.names import Frame
 
@@ -24,7 +24,7 @@ class Signature: ...
 
 @final
 class Code:
-    def __new__(cls, path: str, binary: Binary) -> Self: ...
+    def __new__(cls, path: str, interface: Interface) -> Self: ...
 
 @final
 class Store:

@@ -34,9 +34,9 @@ Which part to open::
 cimport cython
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.stdint cimport INT64_MAX, SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
@@ -45,13 +45,14 @@ from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, name_of_type, put_number, refuse_kind,
     results_of, shown)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly, reraise,
-    require_maker, secret_maker, vectorcallfunc)
+    PyThread_get_thread_ident, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, items_of, make_secretly,
+    reraise, require_maker, secret_maker, vectorcallfunc)
+
 import ctypes
 import math
 import sys
 
-from externref.wasm2c.binary import FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import KINDS, FuncType, GlobalType, MemoryType, TableType
 from externref.wasm2c.exports import Exports
 from externref.wasm2c.names import Frame, Names, signature
 

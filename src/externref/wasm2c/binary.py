@@ -86,6 +86,24 @@ class Export(NamedTuple):
     number: int         # the index among the items of its kind, imports first
 
 
+class Interface(NamedTuple):
+    """What linking goes by: of tuples alone, so that nobody changes it."""
+
+    sections: tuple[tuple[int, bytes], ...]     # for the names
+    types: tuple[FuncType, ...]
+    function_types: tuple[int, ...]
+    imports: tuple[Import, ...]
+    exports: tuple[Export, ...]
+    exported_functions: tuple[int, ...]         # indices, each once
+    tables: tuple[TableType, ...]
+    memories: tuple[MemoryType, ...]
+    globals: tuple[GlobalType, ...]
+    imported: tuple[int, ...]                   # how many of each of KINDS
+    carries_funcrefs: bool                      # whether one can come in or go out
+
+
+KINDS = (FuncType, TableType, MemoryType, GlobalType)
+
 # Where users find them. In the classes, mypy would no longer see named tuples.
 for public in (FuncType, TableType, MemoryType, GlobalType, Import, Export):
     public.__module__ = "externref.wasm2c"
@@ -188,10 +206,7 @@ def name(text: str) -> bytes:
 
 
 class Binary:
-    """A valid module's binary; the types of what it has. Raises UnsupportedError.
-
-    Instances are linked by what it says, so all of it is tuples: nothing changes once it is read.
-    """
+    """A valid module's binary; the types of what it has. Raises UnsupportedError."""
 
     def __init__(self, data: bytes) -> None:
         self.sections = tuple(sections(data))
@@ -200,7 +215,7 @@ class Binary:
         self.imports = tuple(item for item, _ in imports)
         self.raw_imports = tuple(raw for _, raw in imports)     # what follows the names
         # How many of each kind are imported.
-        self.imported = {kind: len(self.imported_types(kind)) for kind in (FuncType, TableType, MemoryType, GlobalType)}
+        self.imported = {kind: len(self.imported_types(kind)) for kind in KINDS}
         # By index, imports first.
         self.function_types = (*(Reader(raw[1:]).unsigned() for raw in self.raw_imports if raw[0] == 0),
                                *self.read(FUNCTION, Reader.unsigned))
@@ -278,6 +293,18 @@ class Binary:
     def exported_functions(self) -> list[int]:
         """Indices of the exported functions, each once."""
         return sorted({item.number for item in self.exports if isinstance(item.type, FuncType)})
+
+    def interface(self) -> Interface:
+        return Interface(self.sections, self.types, self.function_types, self.imports, self.exports,
+                         tuple(self.exported_functions()), self.tables, self.memories, self.globals,
+                         tuple(self.imported[kind] for kind in KINDS), self.carries_funcrefs())
+
+    def carries_funcrefs(self) -> bool:
+        """Whether a funcref can come in or go out through the module's imports and exports."""
+        types = [item.type for item in self.imports] + [item.type for item in self.exports]
+        return any("funcref" in type_.params + type_.results if isinstance(type_, FuncType)
+                   else "funcref" in (getattr(type_, "element", None), getattr(type_, "value", None))
+                   for type_ in types)
 
     def renamed(self) -> bytes:
         """The module with its imports and exports under plain names; custom sections are left out."""

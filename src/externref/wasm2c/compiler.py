@@ -52,7 +52,7 @@ class Module:
         """Loads the library. Raises OSError if it is none."""
         self.imports = binary.imports
         self.exports = binary.exports
-        self._code = Code(str(library), binary)
+        self._code = Code(str(library), binary.interface())
 
     def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None, *,
                     release_gil: bool = False) -> Instance:

@@ -18,11 +18,15 @@
 #include "_core/atomics.h"
 #include "wasm2c/allocate.h"
 
-/* What is left of the stack when Wasm code is stopped: the largest frame there may be, and as much again for Python and the
- * C library; less on small stacks. */
-#define STACK_RESERVE (WASM2C_MAX_FRAME + 128 * 1024)
-#define SMALL_STACK_RESERVE (WASM2C_MAX_FRAME + 32 * 1024)
-#define SMALL_STACK (1024 * 1024)
+/* What is left of the stack when Wasm code is stopped: the largest frame there may be, and a part of the stack for what
+ * carries values to the host, for signal handlers and for C libraries. */
+#define RESERVE(size) (WASM2C_MAX_FRAME + WITHIN((size) / 16, 64 * 1024, 512 * 1024))
+/* And when a host function is not called any more, which is Python, and may recurse through C. */
+#define HOST_RESERVE(size) \
+    (RESERVE(size) + ((size) < (1 << 20) ? WITHIN((size) / 8, 32 * 1024, 1 << 20) : WITHIN((size) / 4, 0, 2 << 20)))
+#define WITHIN(value, least, most) ((value) < (least) ? (least) : (value) > (most) ? (most) : (value))
+/* No more of a stack is used: one without a limit would take all memory. */
+#define MOST_STACK ((size_t)64 << 20)
 
 /* Nanoseconds after which compiled code looks at signals and lets others have the GIL: longer than they wait, five milliseconds,
  * before they ask for it, which is what makes CPython switch. */
@@ -40,7 +44,7 @@ typedef struct {
     jmp_buf *innermost;         /* that a trap leaves to; NULL if nothing runs */
     PyThreadState *without_gil; /* of the innermost call, if it let the GIL go */
     unsigned long thread; /* that may use the store while something runs; 0: none, for it is in the middle of code */
-    char *limit; /* of the thread's stack */
+    char *host_limit; /* of the thread's stack, for host functions */
     void *base; /* the end of the stack that compiled code uses */
     void *store; /* the Store, borrowed */
     long interrupted; /* atomic */
@@ -57,7 +61,7 @@ typedef struct {
 
 static Wasm2cHost host;
 
-/* What runs on this thread; see stack_limit() for the model. */
+/* What runs on this thread; see stack_limits() for the model. */
 static __thread Running *running __attribute__((tls_model("initial-exec")));
 
 static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *noting)
@@ -92,9 +96,17 @@ static int64_t now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* The lowest address a frame of Wasm code may have on this thread; NULL if that cannot be found out now. */
-static char *find_stack_limit(void)
+/* The lowest addresses that frames may have on a thread. */
+typedef struct {
+    char *compiled;
+    char *host;
+} StackLimits;
+
+/* Both are NULL if they cannot be found out now. */
+static StackLimits find_stack_limits(void)
 {
+    StackLimits limits = {NULL, NULL};
+    char *const here = __builtin_frame_address(0);
     char *low = NULL;
     size_t size = 0;
 #if defined(__linux__)
@@ -110,24 +122,33 @@ static char *find_stack_limit(void)
     size = pthread_get_stacksize_np(pthread_self());
     low = (char *)pthread_get_stackaddr_np(pthread_self()) - size;
 #endif
-    if (low == NULL) {
-        return NULL;
+    if (low != NULL) {
+        if ((size_t)(here - low) > MOST_STACK) {
+            low = here - MOST_STACK;
+            size = MOST_STACK;
+        }
+        limits.compiled = low + RESERVE(size);
+        limits.host = low + HOST_RESERVE(size);
     }
-    return low + (size < SMALL_STACK ? SMALL_STACK_RESERVE : STACK_RESERVE);
+    return limits;
 }
 
-static inline char *stack_limit(void)
+static inline StackLimits stack_limits(void)
 {
     /* Kept for each thread: to ask reads a file, on Linux's main thread. A shared library, as this
      * module is, finds a thread's variable by a call (__tls_get_addr), unless it is initial-exec:
      * then the loader has given it a fixed distance from the thread's pointer. For libraries
-     * loaded while the program runs glibc sets some room aside for that; a pointer has its place there. */
-    static __thread char *limit __attribute__((tls_model("initial-exec")));
-    if (limit == NULL) {
-        limit = find_stack_limit();
+     * loaded while the program runs glibc sets some room aside for that; pointers have their place there. */
+    static __thread StackLimits limits __attribute__((tls_model("initial-exec")));
+    if (limits.compiled == NULL) {
+        limits = find_stack_limits();
     }
-    /* Unknown: from here on there will be this much. */
-    return limit != NULL ? limit : (char *)__builtin_frame_address(0) - STACK_RESERVE;
+    if (limits.compiled == NULL) { /* unknown: from here on there will be this much, or nothing at all */
+        const StackLimits unknown = {(char *)__builtin_frame_address(0) - RESERVE(0),
+                                     (char *)__builtin_frame_address(0) - RESERVE(0)};
+        return unknown;
+    }
+    return limits;
 }
 
 /* Lets signal handlers and other threads run; 0, or why to leave. Meanwhile nobody may use the store: compiled code has
@@ -156,9 +177,20 @@ static int look_around(Running *self)
     return failed ? WASM2C_RAISED : 0;
 }
 
-static int is_interrupted(Running *self)
+static int reason_at(Running *self, int64_t time)
 {
-    return atomic_flag_load(&self->interrupted) || (self->timeout != 0 && now() >= self->deadline);
+    return atomic_flag_load(&self->interrupted) || (self->timeout != 0 && time >= self->deadline) ? WASM2C_INTERRUPTED
+                                                                                                  : 0;
+}
+
+static void leave_for(int reason)
+{
+    if (reason == WASM2C_INTERRUPTED) {
+        trap(reason, -1);
+    }
+    if (reason != 0) {
+        leave(reason);
+    }
 }
 
 static int go_on(Wasm2cState *seen, const char *frame)
@@ -176,17 +208,9 @@ static int go_on(Wasm2cState *seen, const char *frame)
             reason = look_around(self);
         }
         seen->budget = self->share;
-        if (reason == 0 && is_interrupted(self)) {
-            reason = WASM2C_INTERRUPTED;
-        }
-        if (reason == WASM2C_INTERRUPTED) {
-            trap(reason, -1);
-        }
-        if (reason != 0) {
-            leave(reason);
-        }
+        leave_for(reason != 0 ? reason : reason_at(self, now()));
     }
-    return frame > self->limit;
+    return frame > seen->stack_limit;
 }
 
 /* Calls compiled code; 0, or why it was left. */
@@ -199,9 +223,11 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     int reason;
     if (outer == NULL) {
         self->base = __builtin_frame_address(0);
-        self->limit = self->seen.stack_limit = stack_limit();
+        const StackLimits limits = stack_limits();
+        self->seen.stack_limit = limits.compiled;
+        self->host_limit = limits.host;
         self->share = self->seen.budget = LEAST_BUDGET;
-        self->looked = 0; /* long ago: the first look is a real one */
+        self->looked = 0; /* long ago: the first look is a real one, but after a host function */
         self->interrupted = 0;
         if (self->timeout != 0) {
             self->deadline = now() + self->timeout;
@@ -230,16 +256,31 @@ static int call_host(void *function, uint64_t *slots)
     Running *const self = running;
     PyThreadState *const without_gil = self->without_gil;
     int result;
+    if ((char *)__builtin_frame_address(0) <= self->host_limit) {
+        trap(WASM2C_EXHAUSTED, -1);
+    }
     if (without_gil != NULL) {
         PyEval_RestoreThread(without_gil);
+        self->without_gil = NULL;
     }
     result = call_host_function(function, slots);
+    self->without_gil = without_gil;
     if (without_gil != NULL) {
         PyEval_SaveThread();
     }
     running = self;
-    if (result == 0 && is_interrupted(self)) {
-        trap(WASM2C_INTERRUPTED, -1);
+    if (result == 0) {
+        /* The budget does not know how long the host took. */
+        const int64_t time = now();
+        int reason = 0;
+        if (self->looked == 0) {
+            self->looked = time;
+        }
+        else if (time - self->looked >= POLL_TIME) {
+            self->looked = time;
+            reason = look_around(self);
+        }
+        leave_for(reason != 0 ? reason : reason_at(self, time));
     }
     return result;
 }

@@ -41,16 +41,18 @@ CODE = """
 #define STATE(module) (((struct instance *)(module))->state)
 
 /* What code does is counted, so that it is asked now and then whether to go on: calls, long operations, and of loops
- * every 1,024th turn in a function, for which a variable costs less than to count in memory. */
+ * every 1,024th turn in a function, for which a variable costs less than to count in memory. Long functions and long
+ * loops weigh more. */
 #if INTERRUPTIBLE
 #  define TURNS 1024
 #  define COUNT_TURNS int32_t turns = TURNS; (void)turns;
-#  define TURN if (__builtin_expect(--turns < 0, 0)) { turns = TURNS; spend(instance, 1); }
+#  define TURN(weight) \\
+    if (__builtin_expect((turns -= (weight)) < 0, 0)) { turns = TURNS; spend(instance, 1 + (weight) / TURNS); }
 #  define SPEND(units) spend(instance, units);
 #  define IS_SPENT(state, units) __builtin_expect(((state)->budget -= (units)) < 0, 0)
 #else
 #  define COUNT_TURNS
-#  define TURN
+#  define TURN(weight)
 #  define SPEND(units)
 #  define IS_SPENT(state, units) 0
 #endif
@@ -61,10 +63,11 @@ static WASM_RT_NO_RETURN void trap_in(wasm_rt_trap_t reason, int function)
     wasm_rt_unreachable();
 }
 
-static inline int go_on(w2c_m *module, const char *frame)
+static inline int go_on(w2c_m *module, const char *frame, int32_t weight)
 {
     Wasm2cState *state = STATE(module);
-    return (__builtin_expect(frame > state->stack_limit, 1) && !IS_SPENT(state, 1)) || host->go_on(state, frame);
+    (void)weight;
+    return (__builtin_expect(frame > state->stack_limit, 1) && !IS_SPENT(state, weight)) || host->go_on(state, frame);
 }
 
 static inline void spend(w2c_m *module, uint64_t units)
@@ -80,7 +83,7 @@ static inline void spend(w2c_m *module, uint64_t units)
  * shares: the stack itself is looked at. */
 #define wasm_rt_call_stack_depth ((uint32_t){0})
 #undef WASM_RT_MAX_CALL_STACK_DEPTH
-#define WASM_RT_MAX_CALL_STACK_DEPTH (go_on(instance, __builtin_frame_address(0)) ? 1 : 0)
+#define WASM_RT_MAX_CALL_STACK_DEPTH (go_on(instance, __builtin_frame_address(0), WEIGHT) ? 1 : 0)
 void init_references(w2c_m *, u32 segment, wasm_rt_externref_table_t *, u32 size, u64 to, u32 from, u32 count);
 #include "module.c"
 #undef wasm_rt_call_stack_depth
@@ -130,6 +133,7 @@ bool wasm_rt_is_initialized(void)
 }
 
 #define SAME(name, condition) typedef char same_##name[(condition) ? 1 : -1]
+SAME(exhausted, WASM2C_EXHAUSTED == WASM_RT_TRAP_EXHAUSTION);
 SAME(funcref, sizeof(Wasm2cFuncref) == sizeof(wasm_rt_funcref_t));
 SAME(funcref_slots, sizeof(wasm_rt_funcref_t) <= FUNCREF_SLOTS * sizeof(uint64_t));
 SAME(code, offsetof(Wasm2cFuncref, code) == offsetof(wasm_rt_funcref_t, func));
@@ -227,34 +231,36 @@ def parameters(type_: FuncType, instance: str) -> str:
     return ", ".join([instance, *(f"{C_TYPES[value][0]} a{i}" for i, value in enumerate(type_.params))])
 
 
-def type_glue(k: int, type_: FuncType) -> str:
-    """call_k and host_k of function type k."""
-    result = result_type(type_)
+def call_glue(k: int, type_: FuncType) -> str:
+    """call_k of function type k: what Python calls."""
     arguments = ", ".join(["instance", *(f"get_{letter}(slots + {slot})" for letter, _, slot in members(type_.params))])
-    call = f"(({result} (*)({signature(type_)}))code)({arguments})"
+    call = f"(({result_type(type_)} (*)({signature(type_)}))code)({arguments});"
     results = members(type_.results)
-    if not results:
-        keep, give, take, back = f"{call};", "", "", ""
-    elif len(results) == 1:
-        letter = results[0][0]
-        keep, give = f"{result} result = {call};", f"put_{letter}(slots, result);"
-        take, back = "", f"return get_{letter}(slots);"
-    else:
-        keep = f"{result} result = {call};"
-        give = " ".join(f"put_{letter}(slots + {slot}, result.{member});" for letter, member, slot in results)
-        take = f"{result} result; " + " ".join(
-            f"result.{member} = get_{letter}(slots + {slot});" for letter, member, slot in results)
-        back = "return result;"
-    pack = " ".join(f"put_{letter}(slots + {slot}, a{i});" for i, (letter, _, slot) in enumerate(members(type_.params)))
-    size = max(1, sum(map(slots_of, type_.params)), sum(map(slots_of, type_.results)))
+    if results:
+        call = f"{result_type(type_)} result = {call}"
+    give = " ".join(f"put_{letter}(slots + {slot}, result{f'.{member}' if len(results) > 1 else ''});"
+                    for letter, member, slot in results)
     return f"""
 {multi_struct(type_)}static void call_{k}(void (*code)(void), void *instance, uint64_t *slots)
 {{
-    {keep}
+    {call}
     {give}
 }}
+"""
 
-static {result} host_{k}({parameters(type_, 'void *function')})
+
+def host_glue(k: int, type_: FuncType) -> str:
+    """host_k of function type k: what compiled code calls for a function of Python's."""
+    results = members(type_.results)
+    size = max(1, sum(map(slots_of, type_.params)), sum(map(slots_of, type_.results)))
+    pack = " ".join(f"put_{letter}(slots + {slot}, a{i});" for i, (letter, _, slot) in enumerate(members(type_.params)))
+    if len(results) > 1:
+        take = " ".join(f"result.{member} = get_{letter}(slots + {slot});" for letter, member, slot in results)
+        take = f"{result_type(type_)} result; {take} return result;"
+    else:
+        take = "".join(f"return get_{letter}(slots);" for letter, _, _ in results)
+    return f"""
+static {result_type(type_)} host_{k}({parameters(type_, 'void *function')})
 {{
     uint64_t slots[{size}];
     {pack}
@@ -262,7 +268,6 @@ static {result} host_{k}({parameters(type_, 'void *function')})
         host->leave(WASM2C_RAISED);
     }}
     {take}
-    {back}
 }}
 """
 
@@ -311,17 +316,46 @@ def mended(code: str, binary: Binary) -> str:
 
     No text of the module's is in the code, so each pattern is wasm2c's own.
     """
-    code = code.replace(TRAP, TRAP_IN_FUNCTION)
-    code = re.sub(FUNCTION, r"\1  enum { FUNCTION = \2 };\n", code, flags=re.MULTILINE)
-    code = code.replace("  FUNC_PROLOGUE;\n", "  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
-    code = re.sub(r"^( *var_L\d+: )$", r"\1TURN", code, flags=re.MULTILINE)
+    code = code.replace(TRAP, TRAP_IN_FUNCTION).replace(SIMD, SIMD + RIGHT_SIMD)
     # What takes a nanosecond for 16 bytes.
     code = re.sub(LONG_OPERATION, r"\1SPEND(((uint64_t)\3 >> 4)) \2", code, flags=re.MULTILINE)
     if has_references(binary):
         code = mended_elements(code, binary)
-    if "tail_call_stack" not in code:
-        return code
-    return "".join(mended_tail_calls(function) for function in re.split(r"(?<=^}\n)", code, flags=re.MULTILINE))
+    return "".join(map(mended_function, re.split(r"(?<=^}\n)", code, flags=re.MULTILINE)))
+
+
+# A function's definition, with its index. FUNCTION is the one in whose text a macro stands, even where the compiler
+# puts it into another; the functions that access memories and tables know none.
+DEFINITION = r"^(\w.*\b(?:wasm_tailcall_)?w2c_m_x?f(\d+)(?:_0)?\([^;{]*\{\n)"
+LINES_OF_A_CALL = 256   # as long as a call and they take, at most
+LINES_OF_A_TURN = 16
+
+
+def mended_function(function: str) -> str:
+    """The text up to the end of a function, if one of the module's is in it."""
+    definition = re.search(DEFINITION, function, re.MULTILINE)
+    if definition is None:
+        return function
+    head, body = function[:definition.end()], function[definition.end():]
+    weight = 1 + body.count("\n") // LINES_OF_A_CALL
+    body = body.replace("  FUNC_PROLOGUE;\n", "  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
+    if "tail_call_stack" in function:
+        body = mended_tail_calls(body, is_second="wasm_tailcall_w2c_m_" in definition[1])
+    return f"{head}  enum {{ FUNCTION = {definition[2]}, WEIGHT = {weight} }};\n{counted_loops(body)}"
+
+
+def counted_loops(body: str) -> str:
+    """A function's body, where each loop counts its turns, by its length."""
+    if "var_L" not in body:
+        return body
+    lines = body.split("\n")
+    ends = {label: i for i, line in enumerate(lines) if "goto var_L" in line
+            for label in re.findall(r"goto (var_L\d+);", line)}
+    for i, line in enumerate(lines):
+        label = re.match(r" *(var_L\d+): $", line)
+        if label is not None:
+            lines[i] += f"TURN({1 + (ends.get(label[1], i) - i) // LINES_OF_A_TURN})"
+    return "\n".join(lines)
 
 
 def has_references(binary: Binary) -> bool:
@@ -373,10 +407,33 @@ void init_references(w2c_m *instance, u32 segment, wasm_rt_externref_table_t *ta
 
 
 TRAP = "#define TRAP(x) (wasm_rt_trap(WASM_RT_TRAP_##x), 0)\n"
-# FUNCTION is the one in whose text the macro stands, even where the compiler puts it into another. The functions that
-# access memories and tables know none.
 TRAP_IN_FUNCTION = "enum { FUNCTION = -1 };\n#define TRAP(x) (trap_in(WASM_RT_TRAP_##x, FUNCTION), 0)\n"
-FUNCTION = r"^(\w.*\b(?:wasm_tailcall_)?w2c_m_x?f(\d+)(?:_0)?\([^;{]*\{\n)"
+SIMD = "#include <simde/wasm/simd128.h>\n"
+# Two operations that are wrong in the version of simde that wabt 1.0.42 has: the first compares numbers of 64 bits as
+# floats on x86-64, the second gives 0x80000000 for numbers of 2**31 and more.
+RIGHT_SIMD = """
+static inline simde_bool all_true_i64x2(simde_v128_t a)
+{
+    uint64_t lanes[2];
+    memcpy(lanes, &a, sizeof a);
+    return lanes[0] != 0 && lanes[1] != 0;
+}
+#define simde_wasm_i64x2_all_true all_true_i64x2
+
+static inline simde_v128_t trunc_sat_u32x4(simde_v128_t a)
+{
+    float from[4];
+    uint32_t to[4];
+    int i;
+    memcpy(from, &a, sizeof a);
+    for (i = 0; i < 4; i++) {
+        to[i] = from[i] > 0 ? from[i] < 4294967296.0f ? (uint32_t)from[i] : UINT32_MAX : 0;
+    }
+    memcpy(&a, to, sizeof a);
+    return a;
+}
+#define simde_wasm_u32x4_trunc_sat_f32x4 trunc_sat_u32x4
+"""
 TRAMPOLINE = (r"(while \(next->fn\) \{.*\}\n)"
               r"( *\}| *\{\n *[\w ]+ tmp;\n *wasm_rt_memcpy\(&tmp, tail_call_stack, sizeof\(tmp\)\);\n)")
 WITHOUT_TAIL = (r"(func_tailcallee\.fn\) \{\n *)"
@@ -385,20 +442,24 @@ LONG_OPERATION = (r"^( *)((?:memory|funcref_table|externref_table)_(?:fill|copy|
                   r"\(.*\b(var_[ij]\d+)(?:, instance)?\);)$")
 
 
-def mended_tail_calls(function: str) -> str:
-    """A function of wasm2c 1.0.42 with its tail calls right.
+# Of a second function's locals: the type of the first, then all of what is on the operand stack, then the names.
+LOCALS = r"^  (\w+)   ((?:\w+ var_[^;]*;\n +)*\w+ var_[^;]*;\n)(var_l)"
+
+
+def mended_tail_calls(body: str, is_second: bool) -> str:
+    """The body of a function of wasm2c 1.0.42 with its tail calls right.
 
     wasm2c has for each function that makes tail calls a second one, called by a loop in who calls it (the
     trampoline): it finds arguments, and leaves results, in an array. Mended is:
      - the instance, which a trampoline for a direct call did not set;
      - results that a trampoline left in the wrong variables, if there were other values below the arguments, and
        that an indirect call of a function without a second one left nowhere;
-     - the look at the stack that second functions did not take.
+     - the look at the stack that second functions did not take, and the declarations of their locals.
     """
-    is_second = re.search(r"^(static )?void wasm_tailcall_", function, re.MULTILINE) is not None
-    function = function.replace("void *instance_ptr_storage;", "void *instance_ptr_storage = instance;")
-    function = function.replace("  w2c_m* instance = *instance_ptr;\n",
-                                "  w2c_m* instance = *instance_ptr;\n  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
+    body = body.replace("void *instance_ptr_storage;", "void *instance_ptr_storage = instance;")
+    body = body.replace("  w2c_m* instance = *instance_ptr;\n",
+                        "  w2c_m* instance = *instance_ptr;\n  FUNC_PROLOGUE;\n  COUNT_TURNS\n")
+    body = re.sub(LOCALS, r"  \2  \1 \3", body, flags=re.MULTILINE)
 
     def after_loop(match: re.Match[str]) -> str:
         return match[0] if match[2].strip() == "}" else f"{match[0]} return tmp;\n"
@@ -410,11 +471,11 @@ def mended_tail_calls(function: str) -> str:
         leave = f"wasm_rt_memcpy(tail_call_stack, &{result}, sizeof({result}));" if is_second else f"return {result};"
         return f"{match[0]}{leave}\n"
 
-    function, loops = re.subn(TRAMPOLINE, after_loop, function)
-    function, calls = re.subn(WITHOUT_TAIL, after_call, function)
-    if loops != function.count("while (next->fn)") or calls != function.count("func_tailcallee.fn) {"):
+    body, loops = re.subn(TRAMPOLINE, after_loop, body)
+    body, calls = re.subn(WITHOUT_TAIL, after_call, body)
+    if loops != body.count("while (next->fn)") or calls != body.count("func_tailcallee.fn) {"):
         raise UnsupportedError("this version of wasm2c writes tail calls that are not known to be right")
-    return function
+    return body
 
 
 def own_code(binary: Binary, code: str) -> list[str]:
@@ -432,7 +493,9 @@ def glue(binary: Binary, code: str) -> str:
     imported = binary.imported[FuncType]
     exports = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
     functions = own_code(binary, code)
-    types = [f"{{NULL, call_{k}, (void (*)(void))host_{k}}}" for k in range(len(binary.types))]
+    imported_types = set(binary.function_types[:imported])
+    types = [f"{{NULL, call_{k}, {f'(void (*)(void))host_{k}' if k in imported_types else 'NULL'}}}"
+             for k in range(len(binary.types))]
     set_ids = "".join(
         "    types[{}].id = wasm2c_m_get_func_type({});\n".format(
             k, ", ".join([str(len(type_.params)), str(len(type_.results)),
@@ -446,7 +509,8 @@ def glue(binary: Binary, code: str) -> str:
         CODE,
         V128 if has_v128(binary) else "",
         elements_glue(binary) if has_references(binary) else "",
-        *(type_glue(k, type_) for k, type_ in enumerate(binary.types)),
+        *(call_glue(k, type_) for k, type_ in enumerate(binary.types)),
+        *(host_glue(k, binary.types[k]) for k in sorted(imported_types)),
         *(import_glue(k, item.type) for k, item in enumerate(binary.imports)),
         f"#define TYPE_COUNT {len(types)}",
         f"static Wasm2cFunctionType types[] = {{ {', '.join([*types, '{NULL, NULL, NULL}'])} }};",

@@ -29,15 +29,9 @@ cdef bint fits(given, declared) except -1:
         declared.maximum is None or given.maximum is not None and given.maximum <= declared.maximum)
 
 
-cdef bint carries_funcrefs(binary) except -1:
-    """Whether a funcref can come in or go out through the module's imports and exports."""
-    for item in [*binary.imports, *binary.exports]:
-        if isinstance(item.type, FuncType):
-            if "funcref" in item.type.params + item.type.results:
-                return True
-        elif "funcref" in (getattr(item.type, "element", None), getattr(item.type, "value", None)):
-            return True
-    return False
+cdef Py_ssize_t imported(interface, kind) except -1:
+    """How many of the kind are imported."""
+    return interface.imported[KINDS.index(kind)]
 
 
 @cython.final
@@ -61,7 +55,7 @@ cdef class Instance(Owner):
     cdef object __weakref__
 
     def __cinit__(self, Store store not None, Code code not None, imports, bint release_gil):
-        cdef object binary = code.binary
+        cdef object interface = code.interface
         cdef Py_ssize_t functions = 0       # that were linked
         cdef list found = []
         cdef list linked = []
@@ -72,21 +66,21 @@ cdef class Instance(Owner):
         self.code = code
         self.release_gil = release_gil
         store.check()
-        for item in binary.imports:
+        for item in interface.imports:
             found.append(find_import(imports, item))
         self.memory = calloc(1, code.module.instance_size)
         self.values = <uint64_t *>calloc(len(found) + 1, FUNCREF_SLOTS * sizeof(uint64_t))
         if self.memory == NULL or self.values == NULL:
             raise MemoryError("no memory for the instance")
         (<Wasm2cState **>(<char *>self.memory + code.module.state_offset))[0] = &store.running.seen
-        self.fill_roots(binary)
+        self.fill_roots(interface)
         self.enter_ring()
         for k in range(len(found)):
-            linked.append(self.link(k, binary.imports[k], found[k], binary.function_types, functions))
-            functions += isinstance(binary.imports[k].type, FuncType)
+            linked.append(self.link(k, interface.imports[k], found[k], interface.function_types, functions))
+            functions += isinstance(interface.imports[k].type, FuncType)
         self.imports = tuple(linked)
         self.exports = Exports(exports)
-        if carries_funcrefs(binary):
+        if interface.carries_funcrefs:
             for thing in self.imports:
                 if isinstance(thing, Table):
                     store.pin((<Table>thing).owner)
@@ -94,9 +88,9 @@ cdef class Instance(Owner):
         store.check()
         reason = store.run_for_reason(code.module.instantiate, NULL, self.memory, &unused, release_gil)
         if reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH:
-            self.give_back(binary)
+            self.give_back(interface)
         store.require(reason)
-        self.fill_exports(binary, exports)
+        self.fill_exports(interface, exports)
         store.settle()
 
     def __dealloc__(self):
@@ -118,43 +112,43 @@ cdef class Instance(Owner):
         self.code.module.release(self.memory)
         set_running(outer)
 
-    cdef int give_back(self, binary) except -1:
+    cdef int give_back(self, interface) except -1:
         """What it has, when one of its tables or memories could not be had: though pinned, it must not count for the
         store's limits. Nothing of it has run, but an element segment may have put its functions into a table that
         it imports: then it stays, empty."""
         self.release()
-        if binary.imported[TableType] == 0:
+        if imported(interface, TableType) == 0:
             self.store.unpin(self)
         return 0
 
     cdef Wasm2cImport *import_at(self, size_t k) noexcept:
         return <Wasm2cImport *>(<char *>self.memory + self.code.module.imports_offset) + k
 
-    cdef void *item_at(self, binary, kind, size_t i) except? NULL:
+    cdef void *item_at(self, interface, kind, size_t i) except? NULL:
         """The table, memory or global of this index among those of its kind."""
         # As runtime.h has it: tables, then memories, then globals.
         if kind is not TableType:
-            i += len(binary.tables)
+            i += len(interface.tables)
         if kind is GlobalType:
-            i += len(binary.memories)
+            i += len(interface.memories)
         return self.code.module.item(self.memory, i)
 
-    cdef int fill_roots(self, binary) except -1:
+    cdef int fill_roots(self, interface) except -1:
         """Finds its tables and globals of externrefs."""
         cdef Roots *roots = &self.roots
         cdef size_t i
-        roots.tables = <Wasm2cTable **>calloc(len(binary.tables) + 1, sizeof(void *))
+        roots.tables = <Wasm2cTable **>calloc(len(interface.tables) + 1, sizeof(void *))
         # Globals given as plain values are the instance's own: one for each import, at most.
-        roots.globals = <void ***>calloc(len(binary.globals) + 1, sizeof(void *))
+        roots.globals = <void ***>calloc(len(interface.globals) + 1, sizeof(void *))
         if roots.tables == NULL or roots.globals == NULL:
             raise MemoryError("no memory for the instance")
-        for i in range(<size_t>binary.imported[TableType], <size_t>len(binary.tables)):
-            if binary.tables[i].element == "externref":
-                roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(binary, TableType, i)
+        for i in range(<size_t>imported(interface, TableType), <size_t>len(interface.tables)):
+            if interface.tables[i].element == "externref":
+                roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(interface, TableType, i)
                 roots.table_count += 1
-        for i in range(<size_t>binary.imported[GlobalType], <size_t>len(binary.globals)):
-            if binary.globals[i].value == "externref":
-                roots.globals[roots.global_count] = <void **>self.item_at(binary, GlobalType, i)
+        for i in range(<size_t>imported(interface, GlobalType), <size_t>len(interface.globals)):
+            if interface.globals[i].value == "externref":
+                roots.globals[roots.global_count] = <void **>self.item_at(interface, GlobalType, i)
                 roots.global_count += 1
         roots.instance = <PyObject *>self
         roots.start = <char *>self.memory
@@ -227,34 +221,34 @@ cdef class Instance(Owner):
         target.object = value
         return None
 
-    cdef int fill_exports(self, binary, dict exports) except -1:
+    cdef int fill_exports(self, interface, dict exports) except -1:
         cdef dict made = {}     # one object for an item, under however many names
-        cdef dict order = {number: i for i, number in enumerate(binary.exported_functions())}
-        for item in binary.exports:
+        cdef dict order = {number: i for i, number in enumerate(interface.exported_functions)}
+        for item in interface.exports:
             key = type(item.type), item.number
             if key not in made:
-                made[key] = self.new_export(binary, item, order)
+                made[key] = self.new_export(interface, item, order)
             exports[item.name] = made[key]
         return 0
 
-    cdef object new_export(self, binary, item, dict order):
+    cdef object new_export(self, interface, item, dict order):
         """The object for an export. order: of the exported functions, by index."""
         cdef Wasm2cFuncref ref
         cdef Signature signature
         cdef void *address
         if isinstance(item.type, FuncType):
-            signature = self.code.signatures[binary.function_types[item.number]]
+            signature = self.code.signatures[interface.function_types[item.number]]
             ref.type = signature.id
             ref.code = self.code.module.exports[<size_t>order[item.number]]
             ref.tail_call = NULL
             ref.instance = self.memory
             return new_func(self.store, self, signature, ref, item.name)
-        if item.number < binary.imported[type(item.type)]:
-            thing = [given for given, imported in zip(self.imports, binary.imports, strict=True)
-                     if isinstance(imported.type, type(item.type))][item.number]
+        if item.number < imported(interface, type(item.type)):
+            thing = [given for given, declared in zip(self.imports, interface.imports, strict=True)
+                     if isinstance(declared.type, type(item.type))][item.number]
             if thing is not None:
                 return thing        # of the type that it has, not of that which is declared here
-        address = self.item_at(binary, type(item.type), item.number)
+        address = self.item_at(interface, type(item.type), item.number)
         if isinstance(item.type, TableType):
             return new_table(self.store, self, item.type, address)
         if isinstance(item.type, MemoryType):

@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from externref.wasm2c.binary import CODE, CUSTOM, Binary, FuncType, Reader, UnsupportedError
+from externref.wasm2c.binary import CODE, Binary, FuncType, Reader, UnsupportedError
+from externref.wasm2c.names import Names
 
 FRAME_LIMIT = 128 * 1024
+HOST_FRAME_LIMIT = 24 * 1024    # of each of the two between a function and the host, which do not look at the stack
 LOCALS_LIMIT = 64 * 1024    # bytes of a function's parameters and locals
 # As the JavaScript API has them.
 FUNCTION_LIMIT = 1_000_000
@@ -78,9 +80,10 @@ def check_frames(binary: Binary, usage: Path) -> None:
         # gcc: "module.c:900:5:w2c_m_f0	32080	static", clang: without the column.
         place, size, kind = line.split("\t")
         name = place.rpartition(":")[2]
-        if int(size) > FRAME_LIMIT or kind == "dynamic":
+        limit = HOST_FRAME_LIMIT if re.match(r"(host|w2c_i)_\d+", name) else FRAME_LIMIT
+        if int(size) > limit or kind == "dynamic":
             raise UnsupportedError(f"{describe_c(binary, name)}: its stack frame has {size} bytes, "
-                                   f"at most {FRAME_LIMIT} are supported")
+                                   f"at most {limit} are supported")
 
 
 def describe_c(binary: Binary, name: str) -> str:
@@ -89,32 +92,14 @@ def describe_c(binary: Binary, name: str) -> str:
     if found:
         return describe(binary, int(found[1]))
     found = re.match(r"(?:call|host)_(\d+)", name)
-    return f"function type {found[1]}" if found else f"the C function {name}"
+    if found:
+        return f"function type {found[1]}"
+    found = re.match(r"w2c_i_(\d+)", name)
+    return "import {0.module}.{0.name}".format(binary.imports[int(found[1])]) if found else f"the C function {name}"
 
 
 def describe(binary: Binary, index: int) -> str:
     """A function's index, and a name that it has."""
     exported = (item.name for item in binary.exports if isinstance(item.type, FuncType) and item.number == index)
-    name = names(binary).get(index) or next(exported, None)
+    name = Names(binary.sections).functions.get(index) or next(exported, None)
     return f"function {index}" + (f" ({name!r})" if name is not None else "")
-
-
-def names(binary: Binary) -> dict[int, str]:
-    """The functions' names by index, as the custom section "name" has them; {} if it is none or damaged."""
-    try:
-        for number, content in binary.sections:
-            reader = Reader(content)
-            if number == CUSTOM and reader.name() == "name":
-                return function_names(reader)
-    except (IndexError, UnicodeDecodeError):
-        pass    # nobody checks custom sections
-    return {}
-
-
-def function_names(reader: Reader) -> dict[int, str]:
-    while reader.at < len(reader.data):
-        number, length = reader.byte(), reader.unsigned()
-        if number == 1:
-            return {reader.unsigned(): reader.name() for _ in range(reader.unsigned())}
-        reader.at += length
-    return {}

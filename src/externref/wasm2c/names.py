@@ -4,12 +4,12 @@ Source: WebAssembly Core Specification, "Name Section". Nobody validates it, so 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from keyword import iskeyword
 from types import GenericAlias
 from typing import Any, NamedTuple, TypeVar
 
-from externref.wasm2c.binary import CUSTOM, Binary, FuncType, Reader, UnsupportedError
+from externref.wasm2c.binary import CUSTOM, FuncType, Reader, UnsupportedError
 
 T = TypeVar("T")
 
@@ -35,10 +35,10 @@ Frame.__module__ = "externref.wasm2c"
 class Names:
     """The names in a module: functions by index, and locals by index of each of them."""
 
-    def __init__(self, binary: Binary) -> None:
+    def __init__(self, sections: Iterable[tuple[int, bytes]]) -> None:
         self.functions: dict[int, str] = {}
         self.locals: dict[int, dict[int, str]] = {}
-        for number, content in binary.sections:
+        for number, content in sections:
             reader = Reader(content)
             try:
                 if number == CUSTOM and reader.name() == "name":

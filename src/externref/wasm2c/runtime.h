@@ -14,7 +14,8 @@
  * use then. */
 #define WASM2C_GLUE_VERSION 3
 
-/* Reasons to leave compiled code, besides those of wasm_rt_trap_t. */
+/* Reasons to leave compiled code: one of wasm_rt_trap_t, and more. */
+#define WASM2C_EXHAUSTED 10  /* WASM_RT_TRAP_EXHAUSTION */
 #define WASM2C_RAISED 100    /* an imported function raised; the exception is set */
 #define WASM2C_NO_MEMORY 101 /* no memory for a table or a linear memory */
 #define WASM2C_TOO_MUCH 102  /* the store may not have so much of it */
@@ -90,7 +91,7 @@ typedef void (*Wasm2cCall)(void (*code)(void), void *instance, uint64_t *slots);
 typedef struct {
     const char *id;          /* Wasm2cFuncref.type */
     Wasm2cCall call;
-    void (*host_code)(void); /* a function of this type, whose instance is for call_host */
+    void (*host_code)(void); /* a function of this type, whose instance is for call_host; NULL if none is imported */
 } Wasm2cFunctionType;
 
 /* Whose code it is, to name it. */

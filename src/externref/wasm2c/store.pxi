@@ -12,6 +12,7 @@ cdef extern from "_core/atomics.h" nogil:
     long atomic_flag_swap(long *, long) noexcept
 
 cdef extern from "wasm2c/enter.h":
+    enum: MOST_FRAMES
     ctypedef struct Running:
         Wasm2cState seen
         void *innermost
@@ -24,7 +25,7 @@ cdef extern from "wasm2c/enter.h":
         Quota tables
         int trapped
         int frame_count
-        void **frames
+        void *frames[MOST_FRAMES]
     Running *set_running(Running *) noexcept
     int enter(Running *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
     void mark_frames(RefSet *, const void *) noexcept
@@ -59,7 +60,7 @@ cdef int refuse_use(unsigned long thread) except -1:
 
 
 @cython.final
-@cython.no_gc_clear     # the activations table clears itself
+@cython.no_gc_clear     # clear_store() does it
 cdef class Store:
     """Store(*, timeout=None, memory_limit=None, table_limit=10_000_000)\n--\n
     What a group of instances shares: their references are owned and collected together.
@@ -252,20 +253,20 @@ cdef class Store:
         """The functions that ran at the last trap, as far as they are known, the innermost first."""
         cdef Roots *roots = self.roots.next
         cdef Code code
-        cdef int i, trapped = self.running.trapped
-        cdef set codes = set()
-        cdef list frames = []
-        # Before anything runs, which may be compiled code.
-        cdef list addresses = []
-        for i in range(self.running.frame_count):
-            addresses.append(<uintptr_t>self.running.frames[i])
+        cdef int i, trapped = self.running.trapped, count = self.running.frame_count
+        cdef void *addresses[MOST_FRAMES]
+        cdef set codes
+        cdef list frames
+        memcpy(addresses, self.running.frames, sizeof(addresses))   # before anything runs, which may be compiled code
+        codes = set()
+        frames = []
         while roots != &self.roots:
             if roots.instance != NULL:
                 codes.add((<Instance>roots.instance).code)
             roots = roots.next
-        for address in addresses:
+        for i in range(count):
             for code in codes:
-                index = code.index_at(address)
+                index = code.index_at(<uintptr_t>addresses[i])
                 if index is not None:
                     if not frames and trapped >= 0 and trapped != index:
                         frames.append(code.frame(trapped))      # that the compiler put into this one
@@ -290,6 +291,18 @@ cdef class Store:
         raise RuntimeError("this funcref's instance is not of the store")
 
 
+cdef int clear_store(PyObject *self) noexcept:
+    """For the cycle collector: closes the store, so that a finalizer that still has a part of it is told so."""
+    cdef Store store = <Store>self
+    store.closed = True
+    store.pinned = ()
+    store.activations.drop_all()
+    return 0
+
+
+(<TypeSlots *>Store).tp_clear = clear_store
+
+
 cdef object current_greenlet():
     """The greenlet that runs; None if the program has not imported greenlet."""
     module = sys.modules.get("greenlet")
@@ -304,8 +317,12 @@ cdef bint is_current_greenlet(before) except -1:
     return now is before
 
 
+# Centuries, exbibytes: as much again can be added.
+cdef object MOST_LIMIT = 2**62
+
+
 cdef uint64_t limit_of(str name, value, unit) except? -1:
     """A limit, in units of which a number has so many."""
     if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number that is not negative, or None, not {value!r}")
-    return min(int(value * unit), INT64_MAX)
+    return int(min(value * unit, MOST_LIMIT))

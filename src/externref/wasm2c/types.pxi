@@ -37,11 +37,8 @@ cdef inline size_t value_size(char letter) noexcept:
     return sizeof(Wasm2cFuncref) if letter == FUNCREF else V128_SIZE if letter == V128 else 8
 
 
-# How to call a funcref: the Signature of each function type's identity.
-cdef dict signatures = {}
-
-
 @cython.final
+@cython.no_gc       # or the collector takes it from a HostFunc that a finalizer still has called
 cdef class Signature:
     """A function type of a compiled module, and how to call its functions."""
     cdef object type                # FuncType
@@ -94,36 +91,39 @@ cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_ty
 
 @cython.final
 cdef class Code:
-    """A loaded library, which is never unloaded: Code(path, binary), of what was made of the Binary.
+    """A loaded library, which is never unloaded: Code(path, interface), made of a Binary with this interface.
 
     Raises OSError if it is no library, or another version's, AttributeError if it is not of our making.
     """
     cdef const Wasm2cModule *module
-    cdef object binary
+    cdef object interface
     cdef object library             # a ctypes.CDLL
-    cdef list signatures            # by type index; None for one that Python cannot call
+    cdef tuple signatures           # by type index
     cdef dict indices               # of functions by address, and Names, once they were asked for
     cdef object names
 
-    def __cinit__(self, str path not None, binary not None):
-        cdef Signature signature
+    def __cinit__(self, str path not None, interface not None):
         cdef size_t i
-        cdef tuple types = binary.types
-        self.binary = binary
+        cdef tuple types = interface.types
+        cdef list found = []
+        self.interface = interface
         self.library = ctypes.CDLL(path)
         entry = ctypes.cast(self.library.externref_wasm2c_module, ctypes.c_void_p).value
         # SAFETY: the compiler made the library from our glue.
         self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept><uintptr_t>entry)(&host)
         if self.module.version != WASM2C_GLUE_VERSION or self.module.type_count != <size_t>len(types):
             raise OSError("the library was compiled for another version of externref")
-        self.signatures = []
         for i in range(self.module.type_count):
-            signature = None
-            if self.module.types[i].call != NULL:
-                signature = new_signature(types[i], &self.module.types[i])
-                if signature.id != NULL:
-                    signatures.setdefault((<const char *>signature.id)[:FUNCTION_ID_SIZE], signature)
-            self.signatures.append(signature)
+            found.append(new_signature(types[i], &self.module.types[i]))
+        self.signatures = tuple(found)
+
+    cdef Signature signature_of(self, const char *id):
+        """How to call a funcref of this module's, by its type's identity; None if there is no such type."""
+        cdef Signature signature
+        for signature in self.signatures:
+            if signature.id == id or memcmp(signature.id, id, FUNCTION_ID_SIZE) == 0:
+                return signature
+        return None
 
     cdef object index_at(self, address):
         """The index of the function whose code begins there; None if it is not of this module."""
@@ -142,5 +142,5 @@ cdef class Code:
 
     cdef object known_names(self):
         if self.names is None:
-            self.names = Names(self.binary)
+            self.names = Names(self.interface.sections)
         return self.names

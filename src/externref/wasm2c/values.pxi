@@ -103,13 +103,15 @@ cdef inline int put_value(Store store, char letter, object value, uint64_t *slot
 cdef object get_funcref(const uint64_t *slots, Store store):
     cdef Wasm2cFuncref ref
     cdef Signature signature
+    cdef Instance owner
     memcpy(&ref, slots, sizeof(ref))
     if ref.code == NULL:
         return None
-    signature = signatures.get(ref.type[:FUNCTION_ID_SIZE])
+    owner = store.owner_of(ref.instance)
+    signature = owner.code.signature_of(ref.type)
     if signature is None:
-        raise TypeError("the function is of a type that no module here has")
-    return new_func(store, store.owner_of(ref.instance), signature, ref, "funcref")
+        raise TypeError("the function is of a type that its module does not have")
+    return new_func(store, owner, signature, ref, "funcref")
 
 
 cdef inline object get_plain(Store store, char letter, const uint64_t *slots):
