@@ -18,7 +18,7 @@ import externref
 from externref import abi
 from support import TESTS, Payload, run_compiler
 
-pytest.register_assert_rewrite("model")     # its assertions are the tests'
+pytest.register_assert_rewrite("model", "random_programs")     # their assertions are the tests'
 
 
 # A shell's background job ignores it, and some tests send it.

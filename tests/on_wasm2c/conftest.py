@@ -99,6 +99,12 @@ def references(run):
 
 
 @pytest.fixture
+def instantiate(compile):
+    """Makes an instance of REFERENCES: instantiate(store, imports)."""
+    return compile(REFERENCES).instantiate
+
+
+@pytest.fixture
 def little_memory():
     """Address space for 1 GiB more than there is."""
     if "ASAN_OPTIONS" in os.environ:

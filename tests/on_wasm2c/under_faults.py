@@ -19,6 +19,8 @@ import pytest
 import externref
 from externref import VMExternRef, wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
+from random_programs import PARTS as RANDOM_PARTS
+from random_programs import ModelWithItems
 
 faults = ctypes.CDLL(None)      # preloaded
 faults.faults_arm.argtypes = [ctypes.c_long, ctypes.c_char_p]
@@ -218,13 +220,13 @@ PREPARE = {
 STAY = ["instance with funcrefs", "instance with both"]
 
 
-def attempt(operation, n, only):
+def attempt(operation, world, n, only):
     """Whether it was done, and whether an allocation failed. A MemoryError is no failure of the test."""
     done = False
     gc.disable()        # a collection of Python's would be part of it by chance
     try:
         faults.faults_arm(n, only)
-        done = operation()
+        done = operation(world)
     except MemoryError:
         pass
     finally:
@@ -239,7 +241,7 @@ def fail_in_turn(make_world, name, only):
         state = world.state()
         if name in PREPARE:
             PREPARE[name](world)
-        done, failed = attempt(lambda: OPERATIONS[name](world), n, only)
+        done, failed = attempt(OPERATIONS[name], world, n, only)
         if not failed:
             assert done
             break
@@ -290,3 +292,43 @@ def test_a_stack_that_was_not_found_out_is_asked_for_again(compile):
     finally:
         threading.stack_size(before)
     assert depths[1] > depths[0] * 0.9 > 0
+
+
+class Faulty(ModelWithItems):
+    """In most operations an allocation fails, if there are so many."""
+
+    faults = 0
+
+    def arm(self):
+        faults.faults_arm(self.random.choice([0, 0, 1, 1, 1, 2, 3, self.random.randrange(1, 12)]), OURS)
+
+    def did(self, function, *args):
+        self.arm()
+        try:
+            happened = super().did(function, *args)
+        except MemoryError:
+            happened = False
+        finally:
+            self.failed = bool(faults.faults_disarm())
+        self.faults += self.failed
+        if not happened and not self.failed:
+            raise MemoryError       # for another reason
+        return happened
+
+    def from_wasm(self, ref, number):
+        self.faults += faults.faults_disarm()
+        result = super().from_wasm(ref, number)
+        self.arm()
+        return result
+
+    def check(self):
+        self.did(self.store.gc)
+        super().check()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_programs(instantiate, compile, seed):
+    model = Faulty(wasm2c.Store, instantiate, seed, compile(RANDOM_PARTS))
+    model.run(10_000)
+    model.store.close()
+    assert model.faults > 1000 and model.refusals > 100 and model.freeing > 50
