@@ -1,15 +1,18 @@
 """What compile() does with its tools: how it runs and ends them, and what it says of one that fails."""
 
+import gc
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from externref import wasm2c
+from externref.wasm2c import tools
 from externref.wasm2c.tools import Tools
 
 TEXT = '(module (func (export "f") (result i32) (i32.const 5)))'
@@ -101,7 +104,10 @@ def gone(pid):
     return False
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+
+
+@needs_proc
 def test_a_timeout_ends_the_tools_and_their_children(script, tmp_path):
     script(f"sleep 100 & echo $! > '{tmp_path}/child'; echo $$ > '{tmp_path}/self'; wait")
     start = time.monotonic()
@@ -111,12 +117,124 @@ def test_a_timeout_ends_the_tools_and_their_children(script, tmp_path):
     assert gone((tmp_path / "child").read_text().strip()) and gone((tmp_path / "self").read_text().strip())
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@needs_proc
 def test_an_interrupt_ends_them_too(script, tmp_path):
     script(f"sleep 100 & echo $! > '{tmp_path}/child'; kill -INT {os.getpid()}; wait")
     with pytest.raises(KeyboardInterrupt):
         compile()
     assert gone((tmp_path / "child").read_text().strip())
+
+
+def children():
+    """Those of this process that run, as /proc has them."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z" and int(parent) == os.getpid():
+            found.add(status.parent.name)
+    return found
+
+
+@needs_proc
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_interrupt_while_tools_start(monkeypatch, count):
+    """It is the first that a tool does: Popen() has not returned yet, now and then."""
+    monkeypatch.setattr(tools, "processors", lambda: 3)
+    before = children()
+    for _ in range(30):
+        gc.collect()        # or the interrupt comes in a callback of what is freed, and ends with that
+        with pytest.raises(KeyboardInterrupt):
+            Tools().run_all([("sh", "-c", f"{act}; sleep 100 & wait")
+                             for act in (f"kill -INT {os.getpid()}", ":", ":", ":", ":")[:count]])
+        assert all(map(gone, children() - before))
+
+
+class Alarm(BaseException):
+    pass
+
+
+@needs_proc
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")     # it may come in a callback
+@pytest.mark.parametrize("again", [1, 0.01, 0.001])
+def test_a_handler_that_raises_at_any_moment(monkeypatch, again):
+    """And once more, and more often, while the first one is seen to."""
+    monkeypatch.setattr(tools, "processors", lambda: 2)
+    before = children()
+
+    def handler(number, frame):
+        while frame is not None and frame.f_code is not Tools.run_all.__code__:
+            frame = frame.f_back
+        if frame is not None:
+            signal.setitimer(signal.ITIMER_REAL, again)
+            raise Alarm
+
+    default = signal.signal(signal.SIGALRM, handler)
+    try:
+        for k in range(30):
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + k * 0.0003, 0.05)
+                Tools().run_all([("sh", "-c", "sleep 100 & wait")] * 3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, default)
+    assert all(map(gone, children() - before))
+
+
+def say(text, then=""):
+    return sys.executable, "-c", f"print({text!r}, end='')\n{then}"
+
+
+def test_several_commands():
+    assert Tools().run_all([]) == []
+    assert Tools().run_all([say(k) for k in "one two three".split()]) == ["one", "two", "three"]
+
+
+def test_no_more_commands_at_a_time_than_processors(monkeypatch, tmp_path):
+    monkeypatch.setattr(tools, "processors", lambda: 2)
+    code = f"""
+import os, time
+open(f"{tmp_path}/{{os.getpid()}}", "w").close()
+time.sleep(0.05)
+print(len(os.listdir("{tmp_path}")))
+os.unlink(f"{tmp_path}/{{os.getpid()}}")"""
+    counts = [int(output) for output in Tools().run_all([(sys.executable, "-c", code)] * 8)]
+    assert max(counts) <= 2
+
+
+@needs_proc
+def test_one_that_fails_ends_the_others(monkeypatch, tmp_path):
+    monkeypatch.setattr(tools, "processors", lambda: 2)
+    long = f"sleep 100 & echo $! > '{tmp_path}/child'; mv '{tmp_path}/child' '{tmp_path}/made'; wait"
+    fail = f"until test -e '{tmp_path}/made'; do sleep 0.01; done; echo no luck >&2; exit 3"
+    start = time.monotonic()
+    before = children()
+    for commands in ([long, fail], [fail, long], [long, fail, *["sleep 100"] * 5]):
+        with pytest.raises(wasm2c.CompileError, match="sh failed with exit status 3: no luck"):
+            Tools().run_all([("sh", "-c", command) for command in commands])
+        assert gone((tmp_path / "made").read_text().strip())
+        (tmp_path / "made").unlink()
+    assert time.monotonic() - start < 60 and all(map(gone, children() - before))
+
+
+@needs_proc
+def test_the_timeout_is_for_all_together(monkeypatch, tmp_path):
+    monkeypatch.setattr(tools, "processors", lambda: 2)
+    before = children()
+    start = time.monotonic()
+    with pytest.raises(wasm2c.CompileError, match="sh was stopped: compiling took longer than 0.5 s"):
+        Tools(0.5).run_all([("sh", "-c", f"echo $$ > '{tmp_path}'/$$; sleep 100 & wait")] * 9)
+    assert time.monotonic() - start < 20
+    started = os.listdir(tmp_path)
+    assert len(started) <= 2 and all(map(gone, started)) and all(map(gone, children() - before))
+
+
+def test_a_command_that_cannot_be_run():
+    for command in (("no such tool",), (sys.executable, "null \0 character")):
+        with pytest.raises(wasm2c.CompileError, match=r"cannot be run"):
+            Tools().run_all([say("one"), command])
 
 
 def test_timeouts():

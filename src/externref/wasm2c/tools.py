@@ -1,15 +1,25 @@
 """The tools that make a library of a module: finding them, running them, and what CompileError says of them."""
 
+import contextlib
 import os
+import queue
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+Command = Sequence[str | Path]
+
 MESSAGE_LIMIT = 10_000      # characters of a tool's message that an error quotes
+# Seconds after which a wait ends to begin again: a signal that the system gave to another thread does not end the main
+# thread's, and only there Python's handlers run.
+TICK = 0.1
 
 
 class CompileError(Exception):
@@ -31,22 +41,98 @@ class Tools:
 
     def run(self, *command: str | Path) -> str:
         """Runs a command; its standard output. Raises CompileError with its message if it fails."""
+        output, = self.run_all([command])
+        return output
+
+    def run_all(self, commands: Sequence[Command]) -> list[str]:
+        """Runs commands, as many at a time as there are processors; their standard outputs.
+
+        If one fails, or this is interrupted, the others are ended. Raises CompileError with the message of the
+        first that failed.
+        """
+        processes = Processes(commands, self)
         try:
-            # A session of its own, so that what the command starts ends with it.
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, text=True, errors="replace",
-                                       start_new_session=os.name == "posix")
-        except (OSError, ValueError) as error:      # ValueError: a null character
-            raise CompileError(f"{command[0]} cannot be run: {error}") from error
+            threading.Thread(target=processes.run_all, name="externref").start()
+            while not processes.finished.acquire(timeout=TICK):
+                pass
+        except BaseException:
+            processes.told.put(None)        # first, and in C: no other interrupt comes between
+            processes.finished.acquire(timeout=1)   # if the thread was not started it never comes
+            raise
+        if processes.error is not None:
+            raise processes.error
+        return processes.outputs
+
+    def left(self) -> float | None:
+        """Seconds that are left."""
+        return None if self.timeout is None else max(0, self.end - time.monotonic())
+
+
+def processors() -> int:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Processes:
+    """The processes of one Tools.run_all().
+
+    Signal handlers run on the main thread, at any moment, and may raise: also between a fork and the line that
+    notes the process. So other threads start the processes, wait for them, and end them. Who ends them has the lock:
+    then each process that there is has been noted, and no other is started later.
+    """
+
+    def __init__(self, commands: Sequence[Command], tools: Tools) -> None:
+        self.commands = commands
+        self.tools = tools
+        self.told: queue.SimpleQueue[Future[str] | None] = queue.SimpleQueue()     # what is done; None: to end
+        self.finished = threading.Lock()    # until then another has it; an Event's own can stay locked if interrupted
+        self.finished.acquire()
+        self.outputs: list[str] = []
+        self.error: BaseException | None = None
+        self.lock = threading.Lock()    # for what is below
+        self.running: set[subprocess.Popen[str]] = set()
+        self.ended = False
+
+    def run_all(self) -> None:
+        """On a thread of its own: runs the commands, until one fails, time is over, or it is told to end them."""
+        try:
+            self.outputs = self.outputs_of_all()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.finished.release()
+
+    def outputs_of_all(self) -> list[str]:
+        pool = ThreadPoolExecutor(max(1, min(len(self.commands), processors())), "externref")
+        try:
+            futures = [pool.submit(self.run, command) for command in self.commands]
+            for future in futures:
+                future.add_done_callback(self.told.put)
+            for _ in futures:
+                done = self.told.get(timeout=self.tools.left())
+                if done is None:
+                    return []
+                done.result()       # raises what it raised
+            return [future.result() for future in futures]
+        except queue.Empty:
+            raise CompileError(f"{self.commands[0][0]} was stopped: "
+                               f"compiling took longer than {self.tools.timeout:g} s") from None
+        finally:
+            self.end()
+            pool.shutdown(cancel_futures=True)
+
+    def run(self, command: Command) -> str:
+        """Runs a command; its standard output."""
+        process = self.start(command)
         with process:
             try:
-                output, errors = process.communicate(timeout=self.left())
-            except subprocess.TimeoutExpired:
-                kill(process)
-                raise CompileError(f"{command[0]} was stopped: compiling took longer than {self.timeout:g} s") from None
-            except BaseException:       # KeyboardInterrupt: another session gets no Ctrl-C
+                output, errors = process.communicate()
+            except BaseException:       # no memory
                 kill(process)
                 raise
+            finally:
+                with self.lock:
+                    self.running.remove(process)
         if process.returncode != 0:
             message = (errors + output).strip() or "it printed no message"
             if len(message) > MESSAGE_LIMIT:    # a compiler may have a line for every one of a module's
@@ -54,18 +140,37 @@ class Tools:
             raise CompileError(f"{command[0]} {ending(process.returncode)}: {message}")
         return output
 
-    def left(self) -> float | None:
-        """Seconds that are left."""
-        return None if self.timeout is None else max(0, self.end - time.monotonic())
+    def start(self, command: Command) -> subprocess.Popen[str]:
+        with self.lock:
+            if self.ended:
+                raise CompileError(f"{command[0]} was not started")
+            try:
+                # A session of its own, so that what the command starts ends with it.
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                           stderr=subprocess.PIPE, text=True, errors="replace",
+                                           start_new_session=os.name == "posix")
+            except (OSError, ValueError) as error:      # ValueError: a null character
+                raise CompileError(f"{command[0]} cannot be run: {error}") from error
+            self.running.add(process)
+            return process
+
+    def end(self) -> None:
+        """Ends the processes that run; no other is started."""
+        with self.lock:
+            self.ended = True
+            for process in self.running:
+                kill(process)
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Ends the process and its children."""
-    if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()      # leaving "with" does not wait after a KeyboardInterrupt
+    """Ends the process and its children, unless it was waited for: then its number may be another's."""
+    if process.returncode is None:
+        if os.name == "posix":
+            # There is none any more, or (macOS) only one that nobody waited for yet.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def ending(returncode: int) -> str:
