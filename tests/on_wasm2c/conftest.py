@@ -74,6 +74,15 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def pieces():
+    """With $EXTERNREF_TEST_PIECES all modules are compiled in so many pieces."""
+    with pytest.MonkeyPatch.context() as patch:
+        if count := int(os.environ.get("EXTERNREF_TEST_PIECES", 0)):
+            patch.setattr(wasm2c.compiler, "pieces_of", lambda binary: count)
+        yield
+
+
 @pytest.fixture(scope="session")
 def compile(compilers):
     """wasm2c.compile, each source once a session."""

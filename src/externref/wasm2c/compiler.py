@@ -12,8 +12,8 @@ import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
 from externref.wasm2c.binary import Binary, UnsupportedError
 from externref.wasm2c.cache import is_whole, keep, open_folder
-from externref.wasm2c.glue import glue, mended
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
+from externref.wasm2c.pieces import names_of, pieces_of, sources
 from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
@@ -110,7 +110,7 @@ def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tool
     version = tools.run(*compiler, "--version")
     digest = hashlib.sha256()
     for part in (externref.__version__, str(GLUE_VERSION), wabt().wabt_version(), repr(compiler), version,
-                 repr(flags + LAST_FLAGS), hashlib.sha256(glue_sources()).hexdigest()):
+                 repr(flags + LAST_FLAGS), str(pieces_of(binary)), hashlib.sha256(glue_sources()).hexdigest()):
         digest.update(part.encode() + b"\0")
     digest.update(binary.renamed())
     return digest.hexdigest()
@@ -119,25 +119,32 @@ def cache_key(binary: Binary, compiler: list[str], flags: list[str], tools: Tool
 def glue_sources() -> bytes:
     """What the C around a module is made from."""
     here = Path(__file__).parent
-    return b"".join((here / name).read_bytes() for name in ("binary.py", "glue.py", "limits.py", "runtime.h"))
+    names = ("binary.py", "glue.py", "limits.py", "pieces.py", "runtime.h")
+    return b"".join((here / name).read_bytes() for name in names)
 
 
 def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, tools: Tools) -> Path:
     """Makes the shared library in the folder."""
-    wasm, source, library = folder / "module.wasm", folder / "module.c", folder / f"module{LIBRARY_SUFFIX}"
-    write(wasm, binary.renamed())
-    tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", wasm, "-n", "m", "-o", source)
-    code = mended(source.read_text(), binary)
-    write(source, code.encode())
-    write(folder / "glue.c", glue(binary, code).encode())
-    tools.run(*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
-              f"-I{Path(__file__).parent}", "-c", folder / "glue.c", "-o", folder / "glue.o")
-    if not (folder / "glue.o").is_file():
-        raise CompileError(f"{compiler[0]} made no library")
-    if not (folder / "glue.su").is_file():
-        raise CompileError(f"{compiler[0]} does not say how large stack frames are (-fstack-usage)")
-    check_frames(binary, folder / "glue.su")
-    tools.run(*compiler, *flags, "-shared", folder / "glue.o", "-lm", "-o", library)
+    pieces = pieces_of(binary)
+    write(folder / "module.wasm", binary.renamed())
+    tools.run(wabt().get_executable("wasm2c"), *FEATURES, "--no-debug-names", folder / "module.wasm", "-n", "m",
+              "-o", folder / "module.c", *([f"--num-outputs={pieces}"] if pieces > 1 else []))
+    for name, text in sources(binary, folder, pieces).items():
+        write(folder / name, text.encode())
+    names = names_of(pieces)
+    tools.run_all([[*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
+                    f"-I{Path(__file__).parent}", "-c", folder / f"{name}.c", "-o", folder / f"{name}.o"]
+                   for name in names])
+    objects = [folder / f"{name}.o" for name in names]
+    for part in objects:
+        if not part.is_file():
+            raise CompileError(f"{compiler[0]} made no library")
+        usage = part.with_suffix(".su")
+        if not usage.is_file():
+            raise CompileError(f"{compiler[0]} does not say how large stack frames are (-fstack-usage)")
+        check_frames(binary, usage)
+    library = folder / f"module{LIBRARY_SUFFIX}"
+    tools.run(*compiler, *flags, "-shared", *objects, "-lm", "-o", library)
     if not library.is_file():
         raise CompileError(f"{compiler[0]} made no library")
     return library

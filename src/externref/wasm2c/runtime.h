@@ -1,7 +1,7 @@
 /* What externref.wasm2c._runtime and the modules that wasm2c compiled have in common.
  *
- * A compiled module is a shared library: the C of wasm2c and glue around it, one
- * translation unit that includes this file. It exports externref_wasm2c_module() alone, which
+ * A compiled module is a shared library: the C of wasm2c and glue around it, one translation unit,
+ * or several if it is large, that include this file. It exports externref_wasm2c_module() alone, which
  * gets the host's side (Wasm2cHost) and gives the module's (Wasm2cModule). Values travel
  * in slots of 64 bits, each from its slot's first byte on; a funcref takes FUNCREF_SLOTS of them. */
 #ifndef EXTERNREF_WASM2C_RUNTIME_H
