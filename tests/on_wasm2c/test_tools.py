@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
@@ -183,8 +184,8 @@ def test_a_handler_that_raises_at_any_moment(monkeypatch, again):
     assert all(map(gone, children() - before))
 
 
-def say(text, then=""):
-    return sys.executable, "-c", f"print({text!r}, end='')\n{then}"
+def say(text):
+    return sys.executable, "-c", f"print({text!r}, end='')"
 
 
 def test_several_commands():
@@ -235,6 +236,86 @@ def test_a_command_that_cannot_be_run():
     for command in (("no such tool",), (sys.executable, "null \0 character")):
         with pytest.raises(wasm2c.CompileError, match=r"cannot be run"):
             Tools().run_all([say("one"), command])
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Calls a function while standard error is a terminal; gives what that got."""
+    pty = pytest.importorskip("pty")
+
+    def run(function):
+        ours, theirs = pty.openpty()
+        with open(theirs, "w") as file:
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stderr", file)
+                function()
+            file.write("END")
+            file.flush()
+            text = b""
+            while not text.endswith(b"END"):
+                text += os.read(ours, 10_000)
+        os.close(ours)
+        return text[:-3].decode()
+
+    return run
+
+
+def screen(text):
+    """What a terminal's only line shows after each return of its cursor."""
+    line, shown = "", []
+    for part in text.split("\r"):
+        line = part + line[len(part):]
+        shown.append(line.rstrip())
+    return shown
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_terminal_shows_that_compiling_goes_on(terminal, monkeypatch, count):
+    monkeypatch.setattr(tools, "PATIENCE", 0)
+    monkeypatch.setattr(tools, "processors", lambda: count)
+    commands = [say("done")] * (count - 1) + [(sys.executable, "-c", "import time; time.sleep(1.5)")]
+    lines = screen(terminal(lambda: Tools().run_all(commands)))
+    pieces = r"\d of 3 pieces, " if count == 3 else ""
+    assert lines[-1] == "" and any(lines)
+    assert all(re.fullmatch(rf"(externref: compiling the module, {pieces}\d+ s)?", line) for line in lines)
+
+
+def test_the_line_is_written_over(terminal):
+    def show():
+        progress = tools.Progress(time.monotonic() - 100.5)
+        for done, count in ((9, 10), (10, 10), (0, 1)):
+            progress.start -= 100
+            progress.show(done, count)
+            progress.show(done, count)
+        progress.clear()
+        progress.clear()
+
+    shown = [line for line in screen(terminal(show)) if line]
+    assert [re.sub(r"\d\d s", "NN s", line) for line in shown] == [
+        f"externref: compiling the module, {text}NN s" for text in ("9 of 10 pieces, 2", "10 of 10 pieces, 3", "4")]
+
+
+def test_the_line_is_cleared_after_an_error(terminal, monkeypatch):
+    monkeypatch.setattr(tools, "PATIENCE", 0)
+
+    def fail():
+        with pytest.raises(wasm2c.CompileError, match="exit status 4"):
+            Tools().run(sys.executable, "-c", "import time; time.sleep(0.5); exit(4)")
+
+    lines = screen(terminal(fail))
+    assert lines[-1] == "" and any(lines)
+
+
+def test_nothing_is_shown_of_what_is_quick(terminal):
+    assert terminal(lambda: Tools().run(*say("one"))) == ""
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(tools, "PATIENCE", 0)
+    Tools().run(sys.executable, "-c", "import time; time.sleep(0.5)")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys, "stderr", None)
+    Tools().run(sys.executable, "-c", "import time; time.sleep(0.5)")
 
 
 def test_timeouts():

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ MESSAGE_LIMIT = 10_000      # characters of a tool's message that an error quote
 # Seconds after which a wait ends to begin again: a signal that the system gave to another thread does not end the main
 # thread's, and only there Python's handlers run.
 TICK = 0.1
+PATIENCE = 2        # seconds without a word
 
 
 class CompileError(Exception):
@@ -37,7 +39,8 @@ class Tools:
             raise ValueError(f"timeout must be None or seconds, not {timeout!r}")
         # A system's timers end somewhere.
         self.timeout = None if timeout is None or timeout > 1e6 else timeout
-        self.end = time.monotonic() + (self.timeout or 0)
+        self.start = time.monotonic()
+        self.end = self.start + (self.timeout or 0)
 
     def run(self, *command: str | Path) -> str:
         """Runs a command; its standard output. Raises CompileError with its message if it fails."""
@@ -51,14 +54,17 @@ class Tools:
         first that failed.
         """
         processes = Processes(commands, self)
+        progress = Progress(self.start)
         try:
             threading.Thread(target=processes.run_all, name="externref").start()
             while not processes.finished.acquire(timeout=TICK):
-                pass
+                progress.show(processes.count, len(commands))
         except BaseException:
             processes.told.put(None)        # first, and in C: no other interrupt comes between
             processes.finished.acquire(timeout=1)   # if the thread was not started it never comes
             raise
+        finally:
+            progress.clear()
         if processes.error is not None:
             raise processes.error
         return processes.outputs
@@ -71,6 +77,35 @@ class Tools:
 def processors() -> int:
     """How many of them this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Progress:
+    """A line on the terminal, if standard error is one, that says how long compiling takes; none if that is short.
+
+    start: when compiling began, by time.monotonic().
+    """
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.shown = ""
+
+    def show(self, done: int, count: int) -> None:
+        seconds = time.monotonic() - self.start
+        if seconds >= PATIENCE and sys.stderr is not None and sys.stderr.isatty():
+            pieces = f"{done} of {count} pieces, " if count > 1 else ""
+            self.write(f"externref: compiling the module, {pieces}{seconds:.0f} s")
+
+    def clear(self) -> None:
+        if self.shown:
+            self.write("")
+
+    def write(self, line: str) -> None:
+        if line != self.shown:
+            blank = " " * len(self.shown)
+            self.shown = line
+            with contextlib.suppress(OSError, ValueError):      # the terminal went away; the file was closed
+                sys.stderr.write(f"\r{blank}\r{line}" if blank else line)
+                sys.stderr.flush()
 
 
 class Processes:
@@ -87,6 +122,7 @@ class Processes:
         self.told: queue.SimpleQueue[Future[str] | None] = queue.SimpleQueue()     # what is done; None: to end
         self.finished = threading.Lock()    # until then another has it; an Event's own can stay locked if interrupted
         self.finished.acquire()
+        self.count = 0      # how many are done
         self.outputs: list[str] = []
         self.error: BaseException | None = None
         self.lock = threading.Lock()    # for what is below
@@ -113,6 +149,7 @@ class Processes:
                 if done is None:
                     return []
                 done.result()       # raises what it raised
+                self.count += 1
             return [future.result() for future in futures]
         except queue.Empty:
             raise CompileError(f"{self.commands[0][0]} was stopped: "
