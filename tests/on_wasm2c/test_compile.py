@@ -162,6 +162,17 @@ def test_a_wasm_file_is_no_text(tmp_path, data):
         wasm2c.compile(path)
 
 
+def test_an_error_names_the_users_file(tmp_path):
+    for name, text in (("my module.wat", "(module (func (bad)))"), ("other", "(modul)")):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(wasm2c.CompileError, match=f"{path}:1:") as caught:
+            wasm2c.compile(path)
+        assert "externref-" not in str(caught.value)
+    with pytest.raises(wasm2c.CompileError, match=": source.wat:1:"):
+        wasm2c.compile("(modul)")
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         wasm2c.compile(tmp_path / "none.wasm")

@@ -83,18 +83,22 @@ def to_binary(source: bytes | str | os.PathLike[str], folder: Path, tools: Tools
         data = Path(source).read_bytes()
     else:
         raise TypeError(f"source must be bytes, str or a path, not {type(source).__name__}")
-    binary = folder / "source.wasm"
+    binary, text = folder / "source.wasm", folder / "source.wat"
     may_be_text = isinstance(source, os.PathLike) and Path(source).suffix != ".wasm"
-    if isinstance(source, str) or (may_be_text and not data.startswith(b"\0asm")):
-        text = folder / "source.wat"
-        write(text, data)
-        tools.run(wabt().get_executable("wat2wasm"), *FEATURES, "--debug-names", text, "-o", binary)
-        data = binary.read_bytes()
-    else:
+    try:
+        if isinstance(source, str) or (may_be_text and not data.startswith(b"\0asm")):
+            write(text, data)
+            tools.run(wabt().get_executable("wat2wasm"), *FEATURES, "--debug-names", text, "-o", binary)
+            return binary.read_bytes()
         write(binary, data)
         # Wrong names do not make a module invalid.
         tools.run(wabt().get_executable("wasm-validate"), *FEATURES, "--no-debug-names", binary)
-    return data
+        return data
+    except CompileError as error:
+        message = str(error)
+        for path in (text, binary):     # as the user knows it
+            message = message.replace(str(path), os.fspath(source) if isinstance(source, os.PathLike) else path.name)
+        raise CompileError(message) from error.__cause__
 
 
 def write(path: Path, data: bytes) -> None:
