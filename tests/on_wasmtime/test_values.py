@@ -1,7 +1,9 @@
 """Calls through bind(): every type in and out, and what does not fit, by the name of its place. Promise P6."""
 
 import ctypes
+import inspect
 import math
+import weakref
 
 import pytest
 import wasmtime
@@ -184,6 +186,52 @@ def test_repr_tells_the_types(identities, instantiate):
     assert repr(identities.externref) == "<externref.wasmtime.Func (externref) -> (externref)>"
     module = instantiate('(module (func (export "f") (param i32 f64) (result i64 funcref) unreachable))')
     assert repr(module.f) == "<externref.wasmtime.Func (i32, f64) -> (i64, funcref)>"
+
+
+def test_the_signature(identities, instantiate):
+    assert identities.i32.name == identities.i32.__name__ == "func"
+    assert str(inspect.signature(identities.i32)) == "(a0: int, /) -> int"
+    module = instantiate("""(module (func (export "f") (param i32 f64 externref) (result i64 funcref) unreachable)
+        (func (export "g")))""")
+    assert str(inspect.signature(module.f)) == "(a0: int, a1: float, a2: Any, /) -> tuple[int, typing.Any]"
+    assert str(inspect.signature(module.g)) == "() -> None"
+
+
+def test_weak_references(module):
+    seen = []
+    bound = [ew.bind(module.id.store, module.raw[name]) for name in ("id", "t", "g")]
+    refs = [weakref.ref(item, seen.append) for item in bound]
+    assert [ref() for ref in refs] == bound
+    del bound
+    assert len(seen) == 3 and [ref() for ref in refs] == [None] * 3
+
+
+def test_what_the_collector_has_in_hand_is_whole(run_python):
+    # What the clearing of a cycle runs finds the bound items in it, and uses them.
+    run_python("""
+import gc, wasmtime, weakref, externref.wasmtime as ew
+gc.disable()
+def use(_):
+    for item in gc.get_objects():
+        if type(item) in uses:
+            found.add(type(item))
+            try: uses[type(item)](item)
+            except ValueError: pass     # the store is closed by then
+found = set()
+uses = {ew.Func: lambda f: f(1), ew.Table: lambda t: t[0], ew.Global: lambda g: g.value}
+last = compile("1", "", "eval")     # not the collector's: it does not know of the weak reference
+watch = weakref.ref(last, use)
+store = wasmtime.Store()
+exports = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (table (export "t") 1 externref)
+    (global (export "g") i32 (i32.const 1)) (func (export "f") (param externref)))'''), []).exports(store)
+items = tuple(ew.bind(store, exports[name]) for name in "ftg")
+kept = [*items, last]       # the last in it goes first
+kept.insert(0, kept)        # so that it is not cleared before the items
+store.kept = kept
+del store, exports, items, kept, last
+gc.collect()
+assert found == set(uses), found
+""")
 
 
 @pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global])

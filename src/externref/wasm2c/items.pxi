@@ -51,7 +51,8 @@ cdef int require_value(value, tuple names, str what) except -1:
 @cython.no_gc_clear
 cdef class Table:
     """Table(store, type, value=None)\n--\n
-    A WebAssembly table of externref or funcref: t[i], t[i] = x, len(t), iteration.
+    A WebAssembly table of externref or funcref: t[i], t[i] = x, len(t), iteration; a slice is a list, and takes as
+    many values as it has.
 
     An instance's export, or made here: of the TableType, its minimum of elements, each of them the value.
     Raises TypeError for another store or type, ValueError for sizes that no table has, MemoryError if there is
@@ -103,6 +104,8 @@ cdef class Table:
         return self.table.size
 
     def __getitem__(self, index):
+        if isinstance(index, slice):
+            return get_slice(self, index)
         return self.get(index, False)
 
     def ref(self, index, /):
@@ -113,7 +116,11 @@ cdef class Table:
 
     def __setitem__(self, index, value):
         cdef uint64_t[FUNCREF_SLOTS] slots
-        cdef size_t i = self.checked_index(index)
+        cdef size_t i
+        if isinstance(index, slice):
+            set_slice(self, index, value)
+            return
+        i = self.checked_index(index)
         self.put(value, slots)
         self.store_at(i, 1, slots)      # a table never shrinks
 

@@ -3,19 +3,15 @@
 Source: WebAssembly Core Specification, "Name Section". Nobody validates it, so one that is broken has no names.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
-from keyword import iskeyword
-from types import GenericAlias
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from externref.wasm2c.binary import CUSTOM, FuncType, Reader, UnsupportedError
+from externref.wasm2c.binary import CUSTOM, Reader, UnsupportedError
 
 T = TypeVar("T")
 
 FUNCTION_NAMES, LOCAL_NAMES = 1, 2      # subsections
 LONGEST = 200                           # characters of a name that a message has
-ANNOTATIONS = {"i32": int, "i64": int, "f32": float, "f64": float, "v128": bytes, "externref": Any, "funcref": Any}
 
 
 class Frame(NamedTuple):
@@ -62,19 +58,3 @@ def read_map(reader: Reader, read: Callable[[Reader], T]) -> dict[int, T]:
         index = reader.unsigned()
         result[index] = read(reader)
     return result
-
-
-def signature(type_: FuncType, names: dict[int, str]) -> inspect.Signature:
-    """The signature of a Func: its parameters by their names, where Python can have these, else by number."""
-    found = [names.get(i, "") for i in range(len(type_.params))]
-    usable = [name.isidentifier() and not iskeyword(name) and found.count(name) == 1 for name in found]
-    # An underscore more than any of the names has where it would be the same.
-    prefix = "a"
-    while any(name.startswith(prefix) and name[len(prefix):].isdigit() for name in found):
-        prefix += "_"
-    params = [inspect.Parameter(name if is_usable else f"{prefix}{i}", inspect.Parameter.POSITIONAL_ONLY,
-                                annotation=ANNOTATIONS[value])
-              for i, (name, is_usable, value) in enumerate(zip(found, usable, type_.params, strict=True))]
-    results = tuple(ANNOTATIONS[value] for value in type_.results)
-    result = GenericAlias(tuple, results) if len(results) > 1 else results[0] if results else None
-    return inspect.Signature(params, return_annotation=result)

@@ -57,6 +57,9 @@ from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func_module
 from wasmtime._value import _unintern
 
+from externref._signature import signature
+from externref._slices import get_slice, set_slice
+
 # Only bind() gives it: a Func, Table or Global made otherwise would be bound to nothing.
 cdef tuple MAKER = secret_maker()
 cdef str MADE_OTHERWISE = "externref.wasmtime.bind() makes these"
@@ -89,7 +92,7 @@ def bind(store, item, /, *, release_gil=False):
         if isinstance(item, Func):
             return bind_again(state, item, release_gil)
         if isinstance(item, wasmtime.Func):
-            return bind_func(store, state, item, release_gil)
+            return bind_func(store, state, item, release_gil, UNNAMED)
         if release_gil:
             raise TypeError("release_gil is for functions")
         if isinstance(item, (Table, Global)):

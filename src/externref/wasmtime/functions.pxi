@@ -17,7 +17,11 @@ cdef wasmtime_error_t *call(wasmtime_context_t *context, const wasmtime_func_t *
     return error
 
 
+cdef str UNNAMED = "func"   # a Func that is not known as an export
+
+
 @cython.final
+@cython.no_gc_clear     # so that no method meets a half-cleared object; the store's dict breaks cycles
 cdef class Func:
     """A function of a wasmtime.Store, bound by bind(): call it with Python objects.
 
@@ -40,9 +44,21 @@ cdef class Func:
     cdef Signature signature
     cdef readonly bint release_gil
     cdef readonly object store
+    cdef readonly str name
+    """The name it is exported under, "func" if that is not known."""
+    cdef object __weakref__
 
     def __cinit__(self, *given):
         require_maker(given, MAKER, MADE_OTHERWISE)
+
+    @property
+    def __name__(self):
+        return self.name
+
+    @property
+    def __signature__(self):
+        """For inspect.signature(): parameters by number."""
+        return signature(self.signature.names(), {})
 
     def __call__(self, *args):
         return self.invoke(items_of(args), len(args), False)
@@ -52,7 +68,7 @@ cdef class Func:
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
-        return f"<externref.wasmtime.Func {self.signature!r}>"
+        return f"<externref.wasmtime.Func {'' if self.name == UNNAMED else f'{self.name!r} '}{self.signature!r}>"
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef Slots slots
@@ -99,11 +115,11 @@ cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
 
 
-cdef Func bind_func(object store, StoreState state, object item, bint release_gil):
+cdef Func bind_func(object store, StoreState state, object item, bint release_gil, str name):
     cdef wasmtime_func_t func
     copy_item(item._func, ffi.wasmtime_func_t, &func, sizeof(wasmtime_func_t))
     require_same_store(state, func.store_id)
-    return new_func(store, state, &func, Signature(item.type(store)), release_gil)
+    return new_func(store, state, &func, Signature(item.type(store)), release_gil, name)
 
 
 cdef Func bind_again(StoreState state, Func item, bint release_gil):
@@ -111,16 +127,18 @@ cdef Func bind_again(StoreState state, Func item, bint release_gil):
     require_same_state(state, item.state)
     if item.release_gil == release_gil:
         return item
-    return new_func(item.store, state, &item.item, item.signature, release_gil)
+    return new_func(item.store, state, &item.item, item.signature, release_gil, item.name)
 
 
-cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, Signature signature, bint release_gil):
+cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, Signature signature, bint release_gil,
+                   str name):
     cdef Func self = <Func>make_secretly(Func, MAKER)
     self.item = item[0]
     self.signature = signature
     self.state = state
     self.store = store
     self.release_gil = release_gil
+    self.name = name
     self.vectorcall = func_vectorcall
     return self
 

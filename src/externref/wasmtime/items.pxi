@@ -21,11 +21,12 @@ cdef int finish_write(StoreState state, char letter, wasmtime_val_t *val, wasmti
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Table:
     """A table of a wasmtime.Store, bound by bind(): a sequence of objects or functions.
 
     len(t), t[i], t[i] = value, iteration, grow, fill; ref(i) for an externref as a VMExternRef.
-    An index is an int from 0 to len(t) - 1.
+    An index is an int from 0 to len(t) - 1. A slice is a list, and takes as many values as it has.
 
     Raises IndexError for an index out of bounds, and otherwise what a Func raises. Needs the GIL.
 
@@ -35,6 +36,7 @@ cdef class Table:
     cdef wasmtime_table_t item
     cdef char letter
     cdef readonly object store
+    cdef object __weakref__
 
     def __cinit__(self, *given):
         require_maker(given, MAKER, MADE_OTHERWISE)
@@ -50,6 +52,8 @@ cdef class Table:
         return PySeqIter_New(self)      # t[0], t[1]... until IndexError
 
     def __getitem__(self, index):
+        if isinstance(index, slice):
+            return get_slice(self, index)
         return self.get(index, False)
 
     def ref(self, index, /):
@@ -58,6 +62,9 @@ cdef class Table:
         return self.get(index, True)
 
     def __setitem__(self, index, value):
+        if isinstance(index, slice):
+            set_slice(self, index, value)
+            return
         self.state.enter()
         try:
             self.store_range(self.checked_index(index), 1, value)
@@ -144,6 +151,7 @@ cdef class Table:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Global:
     """A global of a wasmtime.Store, bound by bind(): read and assign its value.
 
@@ -156,6 +164,7 @@ cdef class Global:
     cdef wasmtime_global_t item
     cdef char letter
     cdef readonly object store
+    cdef object __weakref__
 
     def __cinit__(self, *given):
         require_maker(given, MAKER, MADE_OTHERWISE)

@@ -17,8 +17,8 @@ cdef char letter_of(object value_type, str place) except 0:
     for letter, known in value_types.items():
         if ffi.wasmtime_wasm_valtype_equal(value_type.ptr(), known.ptr()):
             return letter
-    raise TypeError(f"{place} is of a type that is not converted here, only {names_of_types(bytes(LETTERS))} are; "
-                    "use wasmtime's own call")
+    raise TypeError(f"{place} is of a type that is not converted here, only "
+                    f"{', '.join(names_of_types(bytes(LETTERS)))} are; use wasmtime's own call")
 
 
 cdef bytes letters_of(object value_types, str place):
@@ -28,11 +28,11 @@ cdef bytes letters_of(object value_types, str place):
     return bytes(letters)
 
 
-cdef str names_of_types(bytes letters):
+cdef tuple names_of_types(bytes letters):
     cdef list names = []
     for letter in letters:
         names.append(name_of_type(letter))
-    return ", ".join(names)
+    return tuple(names)
 
 
 cdef struct Plan:
@@ -59,8 +59,13 @@ cdef class Signature:
         self.plan.result_count = len(self.results)
         self.plan.slot_count = max(len(self.params), len(self.results))
 
+    cdef tuple names(self):
+        """Of the types of the parameters, and of the results."""
+        return names_of_types(self.params), names_of_types(self.results)
+
     def __repr__(self):
-        return f"({names_of_types(self.params)}) -> ({names_of_types(self.results)})"
+        params, results = self.names()
+        return f"({', '.join(params)}) -> ({', '.join(results)})"
 
 
 cdef str describe(object place, Py_ssize_t index, char letter):
