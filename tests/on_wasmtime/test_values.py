@@ -234,7 +234,7 @@ assert found == set(uses), found
 """)
 
 
-@pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global])
+@pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global, ew.Memory])
 def test_nothing_is_made_by_hand(cls):
     for make in (cls, lambda: cls.__new__(cls), lambda: cls(object()), lambda: cls.__new__(cls, EqualToAll()),
                  lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):

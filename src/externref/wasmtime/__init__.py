@@ -2,7 +2,7 @@
 
     import wasmtime, externref.wasmtime
 
-    f = externref.wasmtime.bind(store, instance.exports(store)["f"])    # or a table, or a global
+    f = externref.wasmtime.bind(store, instance.exports(store)["f"])    # or a table, a global, a memory
     f(obj)                                  # conversions worked out once, no ctypes in the call
     f.refs(obj)                             # externref results as VMExternRef
 
@@ -48,6 +48,7 @@ from externref.wasmtime._calls import (
     TAG,
     Func,
     Global,
+    Memory,
     Table,
     bind,
     finalizer_address,
@@ -56,7 +57,7 @@ from externref.wasmtime._calls import (
     object_at,
 )
 
-__all__ = ["Func", "Global", "Table", "bind", "func"]
+__all__ = ["Func", "Global", "Memory", "Table", "bind", "func"]
 
 
 class _SlabAndOurs(_Slab):

@@ -1,7 +1,8 @@
 from externref.wasmtime._calls import Func as Func
 from externref.wasmtime._calls import Global as Global
+from externref.wasmtime._calls import Memory as Memory
 from externref.wasmtime._calls import Table as Table
 from externref.wasmtime._calls import bind as bind
 from externref.wasmtime._calls import func as func
 
-__all__ = ["Func", "Global", "Table", "bind", "func"]
+__all__ = ["Func", "Global", "Memory", "Table", "bind", "func"]

@@ -31,7 +31,8 @@ The parts of this module, each built on those above it::
     values.pxi       the value types, and conversion: of an externref, a function, a number
     functions.pxi    Func: what a call does, in order; HostFunc and func(): the other direction
     items.pxi        Table and Global
-    here, below      bind(), which makes a Func, Table or Global
+    memory.pxi       Memory
+    here, below      bind(), which makes a Func, Table, Global or Memory
 """
 
 cimport cython
@@ -39,7 +40,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
@@ -60,7 +61,7 @@ from wasmtime._value import _unintern
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
 
-# Only bind() gives it: a Func, Table or Global made otherwise would be bound to nothing.
+# Only bind() gives it: a Func, Table, Global or Memory made otherwise would be bound to nothing.
 cdef tuple MAKER = secret_maker()
 cdef str MADE_OTHERWISE = "externref.wasmtime.bind() makes these"
 
@@ -70,19 +71,26 @@ include "store.pxi"
 include "values.pxi"
 include "functions.pxi"
 include "items.pxi"
+include "memory.pxi"
+
+
+cdef StoreState state_of_item(object item):
+    if isinstance(item, Table):
+        return (<Table>item).state
+    return (<Global>item).state if isinstance(item, Global) else (<Memory>item).state
 
 
 def bind(store, item, /, *, release_gil=False):
-    """A Func, Table or Global for an item of wasmtime-py's, with its conversions worked out.
+    """A Func, Table, Global or Memory for an item of wasmtime-py's, with its conversions worked out.
 
     store: the wasmtime.Store that the item belongs to; it lives as long as what is returned.
-    item: a wasmtime.Func, Table or Global, or what was bound before.
+    item: a wasmtime.Func, Table, Global or Memory, or what was bound before.
     release_gil: for a Func, let other threads run Python during its calls, as wasmtime-py
         always does; worth it for code that runs long, waits, or is to be interrupted by
         another thread (an epoch's). A call that keeps the GIL is cheaper, and cannot
         be held up by threads that compute.
 
-    Raises TypeError for anything else and for types other than i32, i64, f32, f64, externref and
+    Raises TypeError for anything else, a shared memory, and types other than i32, i64, f32, f64, externref and
     funcref; ValueError for an item of another store, or a closed one; RuntimeError if
     another thread is using the store. Needs the GIL.
     """
@@ -95,13 +103,17 @@ def bind(store, item, /, *, release_gil=False):
             return bind_func(store, state, item, release_gil, UNNAMED)
         if release_gil:
             raise TypeError("release_gil is for functions")
-        if isinstance(item, (Table, Global)):
-            require_same_state(state, (<Table>item).state if isinstance(item, Table) else (<Global>item).state)
+        if isinstance(item, (Table, Global, Memory)):
+            require_same_state(state, state_of_item(item))
             return item
         if isinstance(item, wasmtime.Table):
             return bind_table(store, state, item)
         if isinstance(item, wasmtime.Global):
             return bind_global(store, state, item)
-        raise TypeError(f"expected a wasmtime.Func, Table or Global, not {type(item).__name__}")
+        if isinstance(item, wasmtime.Memory):
+            return bind_memory(store, state, item)
+        if isinstance(item, wasmtime.SharedMemory):
+            raise TypeError("a shared memory is not bound: other threads write to it at any time")
+        raise TypeError(f"expected a wasmtime.Func, Table, Global or Memory, not {type(item).__name__}")
     finally:
         state.leave()

@@ -24,12 +24,19 @@ typedef struct {
 } wasmtime_func_t;
 
 typedef struct {
-    struct {
-        uint64_t store_id;
-        uint32_t internal1;
-    } item;
-    uint32_t internal2;
+    uint64_t store_id;
+    uint32_t internal;
+} wasmtime_item_t;
+
+typedef struct {
+    wasmtime_item_t item;
+    uint32_t internal;
 } wasmtime_table_t;
+
+typedef struct {
+    wasmtime_item_t item;
+    uint32_t internal;
+} wasmtime_memory_t;
 
 typedef struct {
     uint64_t store_id;

@@ -21,6 +21,10 @@ cdef extern from "wasmtime/abi.h" nogil:
         uint64_t store_id
     ctypedef struct wasmtime_table_t:
         pass
+    ctypedef struct wasmtime_item_t:
+        uint64_t store_id
+    ctypedef struct wasmtime_memory_t:
+        wasmtime_item_t item
     ctypedef struct wasmtime_global_t:
         pass
     ctypedef struct wasmtime_externref_t:
@@ -63,6 +67,11 @@ cdef struct Functions:
     void (*global_get)(wasmtime_context_t *, const wasmtime_global_t *, wasmtime_val_t *) noexcept nogil
     wasmtime_error_t *(*global_set)(
         wasmtime_context_t *, const wasmtime_global_t *, const wasmtime_val_t *) noexcept nogil
+    wasmtime_error_t *(*memory_grow)(
+        wasmtime_context_t *, const wasmtime_memory_t *, uint64_t, uint64_t *) noexcept nogil
+    uint8_t *(*memory_data)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
+    size_t (*memory_data_size)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
+    uint64_t (*memory_size)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
 
 cdef Functions api
@@ -123,6 +132,13 @@ cdef int copy_item(object item, object declared, void *out, size_t size) except 
     return 0
 
 
+cdef int copy_out(const void *item, object out, size_t size) except -1:
+    """The other way, into a ctypes struct that is to be wasmtime-py's."""
+    # SAFETY: as above; `out` was made of the declared type.
+    memcpy(<void *><uintptr_t>ctypes.addressof(out), item, size)
+    return 0
+
+
 # SAFETY: each goes to the field of its name, which has the type that the marks tell.
 load(&api.context_gc, "wasmtime_context_gc", "pp")
 load(&api.func_call_unchecked, "wasmtime_func_call_unchecked", "pppp8p")
@@ -140,10 +156,15 @@ load(&api.table_size, "wasmtime_table_size", "8pp")
 load(&api.table_grow, "wasmtime_table_grow", "ppp8pp")
 load(&api.global_get, "wasmtime_global_get", "vppp")
 load(&api.global_set, "wasmtime_global_set", "pppp")
+load(&api.memory_grow, "wasmtime_memory_grow", "ppp8p")
+load(&api.memory_data, "wasmtime_memory_data", "ppp")
+load(&api.memory_data_size, "wasmtime_memory_data_size", "8pp")
+load(&api.memory_size, "wasmtime_memory_size", "8pp")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
 
 check_layout("wasmtime_func_t", sizeof(wasmtime_func_t), {"store_id": 0})
 check_layout("wasmtime_table_t", sizeof(wasmtime_table_t), {"_anon_1": 0})
+check_layout("wasmtime_memory_t", sizeof(wasmtime_memory_t), {"_anon_1": 0})
 check_layout("wasmtime_global_t", sizeof(wasmtime_global_t), {"store_id": 0})
 check_layout("wasmtime_externref_t", sizeof(wasmtime_externref_t), {"store_id": 0})
 check_layout("wasmtime_val_raw_t", sizeof(wasmtime_val_raw_t), {

@@ -197,8 +197,7 @@ cdef object get_func(const wasmtime_func_t *func):
     if func.store_id == 0:
         return None
     item = ffi.wasmtime_func_t()
-    # SAFETY: the sizes are equal, check_layout() has seen to it.
-    memcpy(<void *><uintptr_t>ctypes.addressof(item), func, sizeof(wasmtime_func_t))
+    copy_out(func, item, sizeof(wasmtime_func_t))
     return wasmtime.Func._from_raw(item)
 
 
