@@ -34,10 +34,9 @@ with wasmtime.Store() as store:
     append = externref.wasmtime.func(store, FuncType([ValType.externref(), ValType.i32()], []), Numbers.append)
     linker = wasmtime.Linker(store.engine)
     linker.define(store, "host", "append", append)
-    exports = linker.instantiate(store, wasmtime.Module(store.engine, WAT)).exports(store)
-
-    collect = externref.wasmtime.bind(store, exports["collect"])
-    kept = externref.wasmtime.bind(store, exports["kept"])
+    instance = linker.instantiate(store, wasmtime.Module(store.engine, WAT))
+    exports = externref.wasmtime.bind(store, instance.exports(store))
+    collect, kept = exports["collect"], exports["kept"]
 
     numbers = Numbers()
     print("the same list back:", collect(numbers, 5) is numbers)

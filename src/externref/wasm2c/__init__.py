@@ -14,10 +14,10 @@ docs/wasm.md says who owns the references when.
 """
 
 from externref._activations import VMExternRefActivationsTable
+from externref._exports import Exports
 from externref.wasm2c._runtime import Func, Global, Instance, LinkError, Memory, Store, Table, Trap
 from externref.wasm2c.binary import Export, FuncType, GlobalType, Import, MemoryType, TableType
 from externref.wasm2c.compiler import Module, compile
-from externref.wasm2c.exports import Exports
 from externref.wasm2c.names import Frame
 from externref.wasm2c.tools import CompileError
 

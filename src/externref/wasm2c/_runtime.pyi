@@ -7,8 +7,8 @@ from typing_extensions import Buffer
 
 from externref._activations import VMExternRefActivationsTable
 from externref._core import VMExternRef
+from externref._exports import Exports
 from externref.wasm2c.binary import FuncType, GlobalType, Interface, MemoryType, TableType
-from externref.wasm2c.exports import Exports
 from externref.wasm2c.names import Frame
 
 GLUE_VERSION: int

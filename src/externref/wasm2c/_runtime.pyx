@@ -52,10 +52,10 @@ import ctypes
 import math
 import sys
 
+from externref._exports import Exports
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
 from externref.wasm2c.binary import KINDS, FuncType, GlobalType, MemoryType, TableType
-from externref.wasm2c.exports import Exports
 from externref.wasm2c.names import Frame, Names
 
 cdef extern from "wasm2c/runtime.h":

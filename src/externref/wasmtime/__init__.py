@@ -2,7 +2,8 @@
 
     import wasmtime, externref.wasmtime
 
-    f = externref.wasmtime.bind(store, instance.exports(store)["f"])    # or a table, a global, a memory
+    exports = externref.wasmtime.bind(store, instance.exports(store))   # or one of these
+    f = exports["f"]                        # or a table, a global, a memory
     f(obj)                                  # conversions worked out once, no ctypes in the call
     f.refs(obj)                             # externref results as VMExternRef
 
@@ -56,8 +57,9 @@ from externref.wasmtime._calls import (
     intern,
     object_at,
 )
+from externref.wasmtime.exports import Exports
 
-__all__ = ["Func", "Global", "Memory", "Table", "bind", "func"]
+__all__ = ["Exports", "Func", "Global", "Memory", "Table", "bind", "func"]
 
 
 class _SlabAndOurs(_Slab):

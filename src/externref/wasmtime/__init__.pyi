@@ -4,5 +4,6 @@ from externref.wasmtime._calls import Memory as Memory
 from externref.wasmtime._calls import Table as Table
 from externref.wasmtime._calls import bind as bind
 from externref.wasmtime._calls import func as func
+from externref.wasmtime.exports import Exports as Exports
 
-__all__ = ["Func", "Global", "Memory", "Table", "bind", "func"]
+__all__ = ["Exports", "Func", "Global", "Memory", "Table", "bind", "func"]

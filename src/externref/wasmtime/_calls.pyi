@@ -4,8 +4,10 @@ from typing import Any, Final, SupportsIndex, final, overload
 
 import wasmtime  # type: ignore[import-not-found, unused-ignore]  # then it is Any
 from typing_extensions import Buffer
+from wasmtime._instance import InstanceExports  # type: ignore[import-not-found, unused-ignore]
 
 from externref._core import VMExternRef
+from externref.wasmtime.exports import Exports
 
 STATE_ATTRIBUTE: Final[str]
 TAG: Final[int]
@@ -100,6 +102,10 @@ def bind(  # type: ignore[overload-cannot-match, unused-ignore]
 def bind(  # type: ignore[overload-cannot-match, unused-ignore]
     store: wasmtime.Store, item: wasmtime.Memory, /
 ) -> Memory: ...
+@overload
+def bind(  # type: ignore[overload-cannot-match, unused-ignore]
+    store: wasmtime.Store, item: InstanceExports, /, *, release_gil: bool = False
+) -> Exports: ...
 def func(store: wasmtime.Store, functype: wasmtime.FuncType, callable: Callable[..., Any], /) -> wasmtime.Func: ...
 finalizer_address: Final[int]
 def intern(value: Any) -> int: ...

@@ -32,7 +32,7 @@ The parts of this module, each built on those above it::
     functions.pxi    Func: what a call does, in order; HostFunc and func(): the other direction
     items.pxi        Table and Global
     memory.pxi       Memory
-    here, below      bind(), which makes a Func, Table, Global or Memory
+    here, below      bind(), which makes a Func, Table, Global or Memory, or the Exports of an instance
 """
 
 cimport cython
@@ -56,10 +56,12 @@ import ctypes
 import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func_module
+from wasmtime._instance import InstanceExports
 from wasmtime._value import _unintern
 
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
+from externref.wasmtime.exports import Exports, Unbound
 
 # Only bind() gives it: a Func, Table, Global or Memory made otherwise would be bound to nothing.
 cdef tuple MAKER = secret_maker()
@@ -80,15 +82,50 @@ cdef StoreState state_of_item(object item):
     return (<Global>item).state if isinstance(item, Global) else (<Memory>item).state
 
 
+cdef object bind_item(object store, StoreState state, object item, bint release_gil, str name):
+    if isinstance(item, Func):
+        return bind_again(state, item, release_gil)
+    if isinstance(item, wasmtime.Func):
+        return bind_func(store, state, item, release_gil, name)
+    if release_gil:
+        raise TypeError("release_gil is for functions")
+    if isinstance(item, (Table, Global, Memory)):
+        require_same_state(state, state_of_item(item))
+        return item
+    if isinstance(item, wasmtime.Table):
+        return bind_table(store, state, item)
+    if isinstance(item, wasmtime.Global):
+        return bind_global(store, state, item)
+    if isinstance(item, wasmtime.Memory):
+        return bind_memory(store, state, item)
+    if isinstance(item, wasmtime.SharedMemory):
+        raise TypeError("a shared memory is not bound: other threads write to it at any time")
+    raise TypeError(f"expected a wasmtime.Func, Table, Global or Memory, not {type(item).__name__}")
+
+
+cdef object bind_exports(object store, StoreState state, object exports, bint release_gil):
+    cdef dict items = {}
+    for name, item in exports.items():
+        try:
+            items[name] = bind_item(store, state, item, release_gil and isinstance(item, wasmtime.Func), name)
+        except TypeError as error:
+            items[name] = Unbound(str(error))
+    return Exports(items)
+
+
 def bind(store, item, /, *, release_gil=False):
-    """A Func, Table, Global or Memory for an item of wasmtime-py's, with its conversions worked out.
+    """A Func, Table, Global or Memory for an item of wasmtime-py's, with its conversions worked out; or Exports, all
+    those of an instance.
 
     store: the wasmtime.Store that the item belongs to; it lives as long as what is returned.
-    item: a wasmtime.Func, Table, Global or Memory, or what was bound before.
-    release_gil: for a Func, let other threads run Python during its calls, as wasmtime-py
+    item: a wasmtime.Func, Table, Global or Memory, the InstanceExports that instance.exports(store) gives, or what was
+        bound before.
+    release_gil: for functions, let other threads run Python during its calls, as wasmtime-py
         always does; worth it for code that runs long, waits, or is to be interrupted by
         another thread (an epoch's). A call that keeps the GIL is cheaper, and cannot
         be held up by threads that compute.
+
+    What of an instance's exports cannot be bound raises its TypeError when Exports is asked for it.
 
     Raises TypeError for anything else, a shared memory, and types other than i32, i64, f32, f64, externref and
     funcref; ValueError for an item of another store, or a closed one; RuntimeError if
@@ -97,23 +134,8 @@ def bind(store, item, /, *, release_gil=False):
     cdef StoreState state = state_of(store)
     state.enter()
     try:
-        if isinstance(item, Func):
-            return bind_again(state, item, release_gil)
-        if isinstance(item, wasmtime.Func):
-            return bind_func(store, state, item, release_gil, UNNAMED)
-        if release_gil:
-            raise TypeError("release_gil is for functions")
-        if isinstance(item, (Table, Global, Memory)):
-            require_same_state(state, state_of_item(item))
-            return item
-        if isinstance(item, wasmtime.Table):
-            return bind_table(store, state, item)
-        if isinstance(item, wasmtime.Global):
-            return bind_global(store, state, item)
-        if isinstance(item, wasmtime.Memory):
-            return bind_memory(store, state, item)
-        if isinstance(item, wasmtime.SharedMemory):
-            raise TypeError("a shared memory is not bound: other threads write to it at any time")
-        raise TypeError(f"expected a wasmtime.Func, Table, Global or Memory, not {type(item).__name__}")
+        if isinstance(item, InstanceExports):
+            return bind_exports(store, state, item, release_gil)
+        return bind_item(store, state, item, release_gil, UNNAMED)
     finally:
         state.leave()

@@ -45,7 +45,7 @@ cdef class Func:
     cdef readonly bint release_gil
     cdef readonly object store
     cdef readonly str name
-    """The name it is exported under, "func" if that is not known."""
+    """The name it is exported under, "func" if that is not known: Exports tell it."""
     cdef object __weakref__
 
     def __cinit__(self, *given):

@@ -1,4 +1,4 @@
-"""Exports: what an instance exports, by name."""
+"""Exports: what an instance exports, by name, in every runtime."""
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any, TypeVar, cast
@@ -37,7 +37,7 @@ class Exports(Mapping[str, Any]):
       are Python's own.
     """
 
-    __module__ = "externref.wasm2c"
+    __module__ = "externref.wasm2c"     # externref.wasmtime has a class of its own
     __slots__ = ("_items",)
 
     def __init__(self, items: dict[str, Any]) -> None:
@@ -45,6 +45,9 @@ class Exports(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
@@ -54,7 +57,7 @@ class Exports(Mapping[str, Any]):
 
     @guarded
     def get(self, key: str, default: Any = None) -> Any:
-        return self._items.get(key, default)
+        return self[key] if key in self._items else default
 
     @guarded
     def items(self) -> ItemsView[str, Any]:
@@ -66,6 +69,8 @@ class Exports(Mapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         # The mapping's own would ask for the attribute `items`.
+        if isinstance(other, Exports):
+            return self._items == other._items
         return self._items == dict(other) if isinstance(other, Mapping) else NotImplemented
 
     def __getattr__(self, name: str) -> Any:
@@ -74,7 +79,7 @@ class Exports(Mapping[str, Any]):
         if hasattr(Exports, name):
             raise AttributeError(f"{name!r} is an export and a method of the mapping: use exports[{name!r}]")
         try:
-            return self._items[name]
+            return self[name]
         except KeyError:
             raise AttributeError(f"the instance exports nothing named {name!r}") from None
 
