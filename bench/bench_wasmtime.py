@@ -1,13 +1,14 @@
 """What does a call into or out of wasmtime cost, bound and by wasmtime-py itself?
 
 Both call the same functions of the same instance in the same process. In "ten host calls" a Wasm
-loop, called the same way for both, calls the host function ten times.
+loop, called the same way for both, calls the host function ten times. So it is in "ten WASI writes", whose host
+function is WASI's fd_write: it reads two buffers from the memory of the instance that calls, and writes their size.
 """
 
 from harness import Statement
 
 SETUP = """
-import wasmtime
+import collections, struct, wasmtime
 from wasmtime import FuncType, ValType
 from externref import VMExternRef
 from externref.wasmtime import bind, func
@@ -37,6 +38,32 @@ our_i32, our_ref, our_table, our_global = (
 released_i32, released_ref = (bind(store, item, release_gil=True) for item in (their_i32, their_ref))
 ours, theirs, ours_ref, theirs_ref = (
     bind(store, exports[name]) for name in ("ours", "theirs", "ours_ref", "theirs_ref"))
+sizes = struct.Struct("<II")
+def our_write(caller, fd, buffers, count, written):
+    memory, total = caller.memory, 0
+    for start, size in sizes.iter_unpack(memory.read(buffers, buffers + 8 * count)):
+        output(memory.read(start, start + size))
+        total += size
+    memory.write(total.to_bytes(4, "little"), written)
+    return 0
+def their_write(caller, fd, buffers, count, written):
+    memory, total = caller["memory"], 0
+    for start, size in sizes.iter_unpack(memory.read(caller, buffers, buffers + 8 * count)):
+        output(memory.read(caller, start, start + size))
+        total += size
+    memory.write(caller, total.to_bytes(4, "little"), written)
+    return 0
+output = collections.deque(maxlen=2).append
+fd_write = FuncType([ValType.i32()] * 4, [ValType.i32()])
+writer = wasmtime.Module(store.engine, r'''(module
+    (import "" "" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1) (data (i32.const 0) "\\20\\00\\00\\00\\06\\00\\00\\00\\30\\00\\00\\00\\07\\00\\00\\00")
+    (func (export "write") (local i32) (local.set 0 (i32.const 10))
+        (loop (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 2) (i32.const 16)))
+            (br_if 0 (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))''')
+hosts = func(store, fd_write, our_write, access_caller=True), wasmtime.Func(store, fd_write, their_write, True)
+ours_wasi, theirs_wasi = (
+    bind(store, wasmtime.Instance(store, writer, [host]).exports(store)).write for host in hosts)
 x = object()
 ref = VMExternRef(x)
 """
@@ -60,6 +87,10 @@ QUESTIONS = {
     "ten host calls, externref": [
         Statement("VMExternRef", SETUP, "ours_ref(x)"),
         Statement("wasmtime-py", SETUP, "theirs_ref(x)"),
+    ],
+    "ten WASI writes": [
+        Statement("VMExternRef", SETUP, "ours_wasi()"),
+        Statement("wasmtime-py", SETUP, "theirs_wasi()"),
     ],
     "into a table": [
         Statement("VMExternRef", SETUP, "our_table[0] = x"),

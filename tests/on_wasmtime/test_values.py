@@ -234,9 +234,9 @@ assert found == set(uses), found
 """)
 
 
-@pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global, ew.Memory])
+@pytest.mark.parametrize("cls", [ew.Func, ew.Table, ew.Global, ew.Memory, ew.Caller])
 def test_nothing_is_made_by_hand(cls):
     for make in (cls, lambda: cls.__new__(cls), lambda: cls(object()), lambda: cls.__new__(cls, EqualToAll()),
                  lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):
-        with pytest.raises(TypeError, match="bind|not safe|argument"):
+        with pytest.raises(TypeError, match="bind|host function|not safe|argument"):
             make()

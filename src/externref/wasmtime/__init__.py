@@ -47,6 +47,7 @@ from wasmtime._slab import Slab as _Slab
 from externref.wasmtime._calls import (
     STATE_ATTRIBUTE,
     TAG,
+    Caller,
     Func,
     Global,
     Memory,
@@ -59,7 +60,7 @@ from externref.wasmtime._calls import (
 )
 from externref.wasmtime.exports import Exports
 
-__all__ = ["Exports", "Func", "Global", "Memory", "Table", "bind", "func"]
+__all__ = ["Caller", "Exports", "Func", "Global", "Memory", "Table", "bind", "func"]
 
 
 class _SlabAndOurs(_Slab):

@@ -1,3 +1,4 @@
+from externref.wasmtime._calls import Caller as Caller
 from externref.wasmtime._calls import Func as Func
 from externref.wasmtime._calls import Global as Global
 from externref.wasmtime._calls import Memory as Memory
@@ -6,4 +7,4 @@ from externref.wasmtime._calls import bind as bind
 from externref.wasmtime._calls import func as func
 from externref.wasmtime.exports import Exports as Exports
 
-__all__ = ["Exports", "Func", "Global", "Memory", "Table", "bind", "func"]
+__all__ = ["Caller", "Exports", "Func", "Global", "Memory", "Table", "bind", "func"]

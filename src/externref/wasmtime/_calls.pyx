@@ -29,6 +29,7 @@ The parts of this module, each built on those above it::
     library.pxi      the library's functions and structs, compared with wasmtime-py's declarations
     store.pxi        StoreState: who may use a store now; how the calls into it fail
     values.pxi       the value types, and conversion: of an externref, a function, a number
+    caller.pxi       Caller, of a host function that asks for it
     functions.pxi    Func: what a call does, in order; HostFunc and func(): the other direction
     items.pxi        Table and Global
     memory.pxi       Memory
@@ -52,10 +53,12 @@ from externref._python cimport (
     vectorcallfunc)
 
 import ctypes
+import weakref
 
 import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func_module
+from wasmtime._extern import wrap_extern
 from wasmtime._instance import InstanceExports
 from wasmtime._value import _unintern
 
@@ -71,6 +74,7 @@ cdef str MADE_OTHERWISE = "externref.wasmtime.bind() makes these"
 include "library.pxi"
 include "store.pxi"
 include "values.pxi"
+include "caller.pxi"
 include "functions.pxi"
 include "items.pxi"
 include "memory.pxi"
@@ -117,7 +121,7 @@ def bind(store, item, /, *, release_gil=False):
     """A Func, Table, Global or Memory for an item of wasmtime-py's, with its conversions worked out; or Exports, all
     those of an instance.
 
-    store: the wasmtime.Store that the item belongs to; it lives as long as what is returned.
+    store: the wasmtime.Store that the item belongs to, or a Caller; it lives as long as what is returned.
     item: a wasmtime.Func, Table, Global or Memory, the InstanceExports that instance.exports(store) gives, or what was
         bound before.
     release_gil: for functions, let other threads run Python during its calls, as wasmtime-py
@@ -131,7 +135,9 @@ def bind(store, item, /, *, release_gil=False):
     funcref; ValueError for an item of another store, or a closed one; RuntimeError if
     another thread is using the store. Needs the GIL.
     """
-    cdef StoreState state = state_of(store)
+    cdef StoreState state
+    store = store_of(store)
+    state = state_of(store)
     state.enter()
     try:
         if isinstance(item, InstanceExports):

@@ -43,6 +43,18 @@ typedef struct {
     uint32_t internal[3];
 } wasmtime_global_t;
 
+typedef union {
+    wasmtime_func_t func;
+    wasmtime_table_t table;
+    wasmtime_global_t global;
+    wasmtime_memory_t memory;
+} wasmtime_extern_union_t;
+
+typedef struct {
+    uint8_t kind;
+    wasmtime_extern_union_t of;
+} wasmtime_extern_t;
+
 /* A root: the referent is not collected until it is unrooted. */
 typedef struct {
     uint64_t store_id;

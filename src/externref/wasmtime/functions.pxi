@@ -103,7 +103,7 @@ cdef class Func:
             return None
         if plan.result_count == 1:
             return get_slot(self.state, plan.results[0], raws, roots, as_refs)
-        return get_slots(self.state, plan.results, plan.result_count, raws, roots, as_refs)
+        return get_slots(self.state, plan.results, plan.result_count, raws, roots, as_refs, None)
 
 
 cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
@@ -151,20 +151,26 @@ cdef class HostFunc:
     cdef StoreState state
     cdef Signature signature
     cdef object callable
+    cdef bint access_caller
 
-    cdef int run(self, wasmtime_val_raw_t *raws) except -1:
+    cdef int run(self, wasmtime_val_raw_t *raws, wasmtime_caller_t *pointer) except -1:
         """Converts the parameters, calls, and puts the results in the slots of the parameters."""
         cdef Slots slots
         cdef Plan *plan = &self.signature.plan
+        cdef Caller caller = None
         try:
             open_slots(&slots, plan.slot_count)     # for the roots: compiled code has its own raws
             raws_to_roots(self.state.context, plan.params, plan.param_count, raws, slots.roots)
-            args = get_slots(self.state, plan.params, plan.param_count, raws, slots.roots, False)
+            if self.access_caller:
+                caller = new_caller(self.state, pointer)
+            args = get_slots(self.state, plan.params, plan.param_count, raws, slots.roots, False, caller)
             unroot(slots.roots, plan.param_count)
             self.convert_results(plan, self.callable(*args), raws, slots.roots)
             args = None     # finalizers may collect, but not once the results are raw
             roots_to_raws(self.state.context, plan.results, plan.result_count, raws, slots.roots)
         finally:
+            if caller is not None:
+                caller.pointer = NULL       # somebody may have kept it
             close_slots(&slots)
         return 0
 
@@ -195,7 +201,7 @@ cdef wasm_trap_t *host_callback(
     state.thread = PyThread_get_thread_ident()
     state.depth += 1
     try:
-        host.run(raws)
+        host.run(raws, caller)
         return NULL
     except BaseException as exception:
         # The calls that this may end: the innermost is ours, or wasmtime-py's.
@@ -207,13 +213,15 @@ cdef wasm_trap_t *host_callback(
         state.depth -= 1
 
 
-def func(store, functype, callable, /):
+def func(store, functype, callable, /, access_caller=False):
     """A host function in the store: a wasmtime.Func to link, whose calls cost little.
 
-    store: a wasmtime.Store.
+    store: a wasmtime.Store, or a Caller.
     functype: a wasmtime.FuncType of i32, i64, f32, f64, externref and funcref.
     callable: called with one argument for each parameter, by the thread that runs the
         Wasm code, with the GIL. Returns None, the result, or a sequence of several results.
+    access_caller: whether the callable gets a Caller before the other arguments, by which it reaches what
+        the calling instance exports, its memory above all.
 
     The store owns the callable until it is closed; a callable that refers to the store keeps it
     alive until then. What the callable raises ends the Wasm code and comes out of the call into
@@ -226,7 +234,7 @@ def func(store, functype, callable, /):
     Source: wasmtime_func_new_unchecked.
     """
     cdef HostFunc host
-    cdef StoreState state = state_of(store)
+    cdef StoreState state = state_of(store_of(store))
     cdef wasmtime_func_t made
     if not isinstance(functype, wasmtime.FuncType):
         raise TypeError(f"expected a wasmtime.FuncType, not {type(functype).__name__}")
@@ -236,6 +244,7 @@ def func(store, functype, callable, /):
     host.state = state
     host.signature = Signature(functype)
     host.callable = callable
+    host.access_caller = access_caller
     # A type that comes from a module belongs to its engine, and aborts in a store of another.
     new_type = wasmtime.FuncType(functype.params, functype.results)
     state.enter()

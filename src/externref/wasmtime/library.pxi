@@ -27,6 +27,11 @@ cdef extern from "wasmtime/abi.h" nogil:
         wasmtime_item_t item
     ctypedef struct wasmtime_global_t:
         pass
+    ctypedef union wasmtime_extern_union_t:
+        wasmtime_memory_t memory
+    ctypedef struct wasmtime_extern_t:
+        uint8_t kind
+        wasmtime_extern_union_t of
     ctypedef struct wasmtime_externref_t:
         uint64_t store_id
     ctypedef union wasmtime_val_raw_t:
@@ -72,6 +77,7 @@ cdef struct Functions:
     uint8_t *(*memory_data)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
     size_t (*memory_data_size)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
     uint64_t (*memory_size)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
+    bool_t (*caller_export_get)(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *) noexcept nogil
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
 
 cdef Functions api
@@ -160,12 +166,14 @@ load(&api.memory_grow, "wasmtime_memory_grow", "ppp8p")
 load(&api.memory_data, "wasmtime_memory_data", "ppp")
 load(&api.memory_data_size, "wasmtime_memory_data_size", "8pp")
 load(&api.memory_size, "wasmtime_memory_size", "8pp")
+load(&api.caller_export_get, "wasmtime_caller_export_get", "bpp8p")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
 
 check_layout("wasmtime_func_t", sizeof(wasmtime_func_t), {"store_id": 0})
 check_layout("wasmtime_table_t", sizeof(wasmtime_table_t), {"_anon_1": 0})
 check_layout("wasmtime_memory_t", sizeof(wasmtime_memory_t), {"_anon_1": 0})
 check_layout("wasmtime_global_t", sizeof(wasmtime_global_t), {"store_id": 0})
+check_layout("wasmtime_extern_t", sizeof(wasmtime_extern_t), {"kind": 0, "of": 8})
 check_layout("wasmtime_externref_t", sizeof(wasmtime_externref_t), {"store_id": 0})
 check_layout("wasmtime_val_raw_t", sizeof(wasmtime_val_raw_t), {
     "i32": 0, "i64": 0, "f32": 0, "f64": 0, "externref": 0, "funcref": 0})

@@ -10,6 +10,7 @@ cdef class StoreState:
     cdef Py_ssize_t depth               # operations in progress, one inside another
     cdef unsigned long thread           # whose they are
     cdef bint locked                    # wasmtime is at work and may run finalizers, no host functions
+    cdef object store                   # a weak reference to it
     cdef object exception               # a host function's, on its way to the call that it ends
 
     cdef int enter(self) except -1:
@@ -62,6 +63,7 @@ cdef StoreState state_of(object store):
     api.func_new_unchecked(
         state.context, <wasm_functype_t *>address_in(function_type.ptr()), probe_callback, NULL, NULL, &probe)
     state.store_id = probe.store_id
+    state.store = weakref.ref(store)
     store.__dict__[STATE_ATTRIBUTE] = state
     return state
 

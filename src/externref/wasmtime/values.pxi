@@ -278,8 +278,9 @@ cdef object get_slot(StoreState state, char letter, const wasmtime_val_raw_t *ra
 
 
 cdef tuple get_slots(StoreState state, const char *letters, int count, const wasmtime_val_raw_t *raws,
-                     const wasmtime_externref_t *roots, bint as_refs):
-    cdef list values = []
+                     const wasmtime_externref_t *roots, bint as_refs, object first):
+    """The Python values, after `first` if that is not None."""
+    cdef list values = [] if first is None else [first]
     cdef int i
     for i in range(count):
         values.append(get_slot(state, letters[i], &raws[i], &roots[i], as_refs))
