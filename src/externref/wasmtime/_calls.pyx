@@ -46,7 +46,8 @@ from libc.string cimport memcpy, memmove
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, Number, get_number, name_of_type, put_number, results_of, shown)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, name_of_type, put_number, refuse_kind, results_of,
+    shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly,
     require_maker, secret_maker,
@@ -60,6 +61,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func_module
 from wasmtime._extern import wrap_extern
 from wasmtime._instance import InstanceExports
+from wasmtime._types import take_owned_valtype
 from wasmtime._value import _unintern
 
 from externref._signature import signature
@@ -131,8 +133,8 @@ def bind(store, item, /, *, release_gil=False):
 
     What of an instance's exports cannot be bound raises its TypeError when Exports is asked for it.
 
-    Raises TypeError for anything else, a shared memory, and types other than i32, i64, f32, f64, externref and
-    funcref; ValueError for an item of another store, or a closed one; RuntimeError if
+    Raises TypeError for anything else, a shared memory, and types other than i32, i64, f32, f64, v128, externref
+    and funcref; ValueError for an item of another store, or a closed one; RuntimeError if
     another thread is using the store. Needs the GIL.
     """
     cdef StoreState state

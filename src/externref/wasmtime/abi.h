@@ -77,7 +77,7 @@ typedef union {
 } wasmtime_val_raw_t;
 
 typedef union {
-    wasmtime_val_raw_t number; /* only the numeric fields of it */
+    wasmtime_val_raw_t number; /* only the numeric fields of it, and v128 */
     wasmtime_externref_t externref;
     wasmtime_func_t funcref;
 } wasmtime_valunion_t;

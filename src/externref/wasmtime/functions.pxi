@@ -217,7 +217,7 @@ def func(store, functype, callable, /, access_caller=False):
     """A host function in the store: a wasmtime.Func to link, whose calls cost little.
 
     store: a wasmtime.Store, or a Caller.
-    functype: a wasmtime.FuncType of i32, i64, f32, f64, externref and funcref.
+    functype: a wasmtime.FuncType of i32, i64, f32, f64, v128, externref and funcref.
     callable: called with one argument for each parameter, by the thread that runs the
         Wasm code, with the GIL. Returns None, the result, or a sequence of several results.
     access_caller: whether the callable gets a Caller before the other arguments, by which it reaches what
@@ -246,7 +246,7 @@ def func(store, functype, callable, /, access_caller=False):
     host.callable = callable
     host.access_caller = access_caller
     # A type that comes from a module belongs to its engine, and aborts in a store of another.
-    new_type = wasmtime.FuncType(functype.params, functype.results)
+    new_type = host.signature.new_type()
     state.enter()
     try:
         # SAFETY: the store takes over the hold of the box and ends it when it is deleted.

@@ -38,6 +38,7 @@ cdef extern from "wasmtime/abi.h" nogil:
         int64_t i64
         uint32_t externref
         void *funcref
+        uint8_t[16] v128
     ctypedef union wasmtime_valunion_t:
         wasmtime_val_raw_t number
         wasmtime_externref_t externref
@@ -176,5 +177,7 @@ check_layout("wasmtime_global_t", sizeof(wasmtime_global_t), {"store_id": 0})
 check_layout("wasmtime_extern_t", sizeof(wasmtime_extern_t), {"kind": 0, "of": 8})
 check_layout("wasmtime_externref_t", sizeof(wasmtime_externref_t), {"store_id": 0})
 check_layout("wasmtime_val_raw_t", sizeof(wasmtime_val_raw_t), {
-    "i32": 0, "i64": 0, "f32": 0, "f64": 0, "externref": 0, "funcref": 0})
+    "i32": 0, "i64": 0, "f32": 0, "f64": 0, "externref": 0, "funcref": 0, "v128": 0})
+check_layout("wasmtime_valunion_t", sizeof(wasmtime_valunion_t), {
+    "i32": 0, "i64": 0, "f32": 0, "f64": 0, "externref": 0, "funcref": 0, "v128": 0})
 check_layout("wasmtime_val_t", sizeof(wasmtime_val_t), {"kind": 0, "of": 8})

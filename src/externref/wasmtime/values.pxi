@@ -5,8 +5,10 @@
 
 # --- Types --------------------------------------------------------------------------
 
-cdef tuple LETTERS = (I32, I64, F32, F64, EXTERNREF, FUNCREF)
-cdef dict value_types = {letter: getattr(wasmtime.ValType, name_of_type(letter))() for letter in LETTERS}
+cdef tuple LETTERS = (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)
+cdef dict value_types = {
+    letter: getattr(wasmtime.ValType, name_of_type(letter))() for letter in LETTERS if letter != V128}
+value_types[V128] = wasmtime.ValType._from_ptr(ffi.wasmtime_wasm_valtype_v128(), None)  # it has no name there
 cdef dict value_kinds = {letter: getattr(ffi, f"WASMTIME_{name_of_type(letter).upper()}").value for letter in LETTERS}
 
 
@@ -35,6 +37,17 @@ cdef tuple names_of_types(bytes letters):
     return tuple(names)
 
 
+cdef object new_vector(bytes letters):
+    """A wasm_valtype_vec_t of new types."""
+    vector = ffi.wasm_valtype_vec_t()
+    ffi.wasm_valtype_vec_new_uninitialized(ctypes.byref(vector), len(letters))
+    for i, letter in enumerate(letters):
+        # A v128's kind must not be asked for, see letter_of().
+        vector.data[i] = (
+            ffi.wasmtime_wasm_valtype_v128() if letter == V128 else take_owned_valtype(value_types[letter]))
+    return vector
+
+
 cdef struct Plan:
     const char *params      # a letter for each
     const char *results
@@ -59,6 +72,11 @@ cdef class Signature:
         self.plan.result_count = len(self.results)
         self.plan.slot_count = max(len(self.params), len(self.results))
 
+    cdef object new_type(self):
+        """A wasmtime.FuncType that belongs to no engine yet."""
+        params, results = new_vector(self.params), new_vector(self.results)
+        return wasmtime.FuncType._from_ptr(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)), None)
+
     cdef tuple names(self):
         """Of the types of the parameters, and of the results."""
         return names_of_types(self.params), names_of_types(self.results)
@@ -73,20 +91,33 @@ cdef str describe(object place, Py_ssize_t index, char letter):
     return f"{place} {index + 1} ({name_of_type(letter)})" if index >= 0 else f"{place} ({name_of_type(letter)})"
 
 
-# --- Numbers ------------------------------------------------------------------------
+# --- Numbers and vectors ------------------------------------------------------------
 
 # By way of a Number of our own: the compiler may take it that no pointer to one union points to another.
 
 cdef int put_raw_number(wasmtime_val_raw_t *out, char letter, object value, str place, Py_ssize_t index) except -1:
     # Not inline: put_number() is, but only in a single caller.
     cdef Number number
+    if letter == V128:
+        return put_v128(out, value, place, index)
     put_number(&number, letter, value, describe, place, index)
     out.i64 = number.i64
     return 0
 
 
+cdef int put_v128(wasmtime_val_raw_t *out, object value, str place, Py_ssize_t index) except -1:
+    if not isinstance(value, bytes):
+        refuse_kind("16 bytes", value, describe, place, index, V128)
+    if len(<bytes>value) != sizeof(out.v128):
+        raise ValueError(f"{describe(place, index, V128)}: a v128 has 16 bytes, not {len(<bytes>value)}")
+    memcpy(out.v128, <const char *>(<bytes>value), sizeof(out.v128))
+    return 0
+
+
 cdef inline object get_raw_number(const wasmtime_val_raw_t *raw, char letter):
     cdef Number number
+    if letter == V128:
+        return (<const char *>raw.v128)[:sizeof(raw.v128)]
     number.i64 = raw.i64
     return get_number(&number, letter)
 
