@@ -115,3 +115,75 @@ def test_what_is_bound_is_bound_already(instantiate, store):
     assert ew.bind(store, without, release_gil=True) is without
     with pytest.raises(TypeError, match="for functions"):
         ew.bind(store, ew.bind(store, raw["t"]), release_gil=True)
+
+
+MEANWHILE = """
+import gc, sys, wasmtime, externref.wasmtime as ew
+store = wasmtime.Store()
+exports = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (func (export "f") (result i32) (i32.const 5))
+    (table (export "t") 1 externref) (global (export "g") i32 (i32.const 7)))'''), []).exports(store)
+calls = 0
+def meanwhile(at, run):
+    # run() in the middle of whatever Python code is called as number `at`.
+    def profile(frame, event, arg):
+        global calls
+        if event == "call":
+            calls += 1
+            if calls == at:
+                sys.setprofile(None)
+                run()
+    global calls
+    calls = 0
+    sys.setprofile(profile)
+"""
+
+
+def test_a_store_closed_while_something_is_bound(run_python):
+    run_python(MEANWHILE + """
+for at in range(1, 60):
+    store = wasmtime.Store()
+    module = wasmtime.Module(store.engine, '(module (table (export "t") 1 externref))')
+    table = wasmtime.Instance(store, module, []).exports(store)["t"]
+    def close():
+        try: store.close()
+        except RuntimeError: pass
+    meanwhile(at, close)
+    try: len(ew.bind(store, table))
+    except ValueError as error: assert str(error) == "already closed"
+    sys.setprofile(None)
+    store.close()
+assert calls < 59, calls        # all places were tried
+""")
+
+
+def test_a_store_bound_first_by_two_at_a_time(run_python):
+    run_python(MEANWHILE + """
+for at in range(1, 60):
+    store = wasmtime.Store()
+    f = wasmtime.Func(store, wasmtime.FuncType([], []), print)
+    others = []
+    meanwhile(at, lambda: others.append(ew.bind(store, f)))
+    bound = ew.bind(store, f)
+    sys.setprofile(None)
+    store.close()
+    for each in (bound, *others):
+        try: each()
+        except ValueError as error: assert str(error) == "already closed"
+        else: raise AssertionError
+assert calls < 59, calls
+""")
+
+
+def test_nobody_finds_what_is_half_bound(run_python):
+    run_python(MEANWHILE + """
+uses = {ew.Func: lambda f: f() == 5, ew.Table: lambda t: len(t) == 1, ew.Global: lambda g: g.value == 7}
+def look():
+    for thing in gc.get_objects():
+        if type(thing) in uses: assert uses[type(thing)](thing)
+for name in "ftg":
+    for at in range(1, 60):
+        meanwhile(at, look)
+        ew.bind(store, exports[name])
+        sys.setprofile(None)
+    assert calls < 59, calls
+""")

@@ -45,13 +45,13 @@ from wasmtime import _value as _wasmtime_value
 from wasmtime._slab import Slab as _Slab
 
 from externref.wasmtime._calls import (
-    STATE_ATTRIBUTE,
     TAG,
     Caller,
     Func,
     Global,
     Memory,
     Table,
+    begin_close,
     bind,
     finalizer_address,
     func,
@@ -83,11 +83,7 @@ def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
     wasmtime-py forgets the pointer when it has been freed: a finalizer that this runs, or another thread, can close
     the store again, and that frees nothing.
     """
-    state = self.__dict__.get(STATE_ATTRIBUTE)
-    if state is not None:
-        state.close()       # raises if something runs
-    this = object()
-    if self.__dict__.setdefault("_externref_closing", this) is this:
+    if begin_close(self.__dict__):      # raises if something runs
         delete(self, ptr)
 
 

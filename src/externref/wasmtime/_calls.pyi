@@ -9,12 +9,10 @@ from wasmtime._instance import InstanceExports  # type: ignore[import-not-found,
 from externref._core import VMExternRef
 from externref.wasmtime.exports import Exports
 
-STATE_ATTRIBUTE: Final[str]
 TAG: Final[int]
 
 @final
-class StoreState:
-    def close(self) -> None: ...
+class StoreState: ...
 
 @final
 class Signature:
@@ -120,6 +118,7 @@ def func(
     store: wasmtime.Store | Caller, functype: wasmtime.FuncType, callable: Callable[..., Any], /,
     access_caller: bool = False,
 ) -> wasmtime.Func: ...
+def begin_close(attributes: dict[str, Any], /) -> bool: ...
 finalizer_address: Final[int]
 def intern(value: Any) -> int: ...
 def object_at(data: int) -> Any: ...

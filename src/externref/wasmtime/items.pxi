@@ -211,20 +211,31 @@ cdef class Global:
 
 
 cdef Table bind_table(object store, StoreState state, object item):
-    cdef Table self = <Table>make_secretly(Table, MAKER)
-    copy_item(item._table, ffi.wasmtime_table_t, &self.item, sizeof(wasmtime_table_t))
-    require_same_store(state, item._table._anon_1.store_id)
-    self.letter = letter_of(item.type(store).element, "the element")
+    cdef Table self
+    cdef wasmtime_table_t table
+    cdef char letter
+    copy_item(item._table, ffi.wasmtime_table_t, &table, sizeof(wasmtime_table_t))
+    require_same_store(state, table.item.store_id)
+    letter = letter_of(item.type(store).element, "the element")
+    # Last of all: gc.get_objects() finds it from here on.
+    self = <Table>make_secretly(Table, MAKER)
+    self.item = table
+    self.letter = letter
     self.state = state
     self.store = store
     return self
 
 
 cdef Global bind_global(object store, StoreState state, object item):
-    cdef Global self = <Global>make_secretly(Global, MAKER)
-    copy_item(item._global, ffi.wasmtime_global_t, &self.item, sizeof(wasmtime_global_t))
-    require_same_store(state, item._global.store_id)
-    self.letter = letter_of(item.type(store).content, "the content")
+    cdef Global self
+    cdef wasmtime_global_t global_
+    cdef char letter
+    copy_item(item._global, ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
+    require_same_store(state, global_.store_id)
+    letter = letter_of(item.type(store).content, "the content")
+    self = <Global>make_secretly(Global, MAKER)     # last, as in bind_table()
+    self.item = global_
+    self.letter = letter
     self.state = state
     self.store = store
     return self

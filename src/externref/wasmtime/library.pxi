@@ -19,14 +19,14 @@ cdef extern from "wasmtime/abi.h" nogil:
         pass
     ctypedef struct wasmtime_func_t:
         uint64_t store_id
-    ctypedef struct wasmtime_table_t:
-        pass
     ctypedef struct wasmtime_item_t:
         uint64_t store_id
+    ctypedef struct wasmtime_table_t:
+        wasmtime_item_t item
     ctypedef struct wasmtime_memory_t:
         wasmtime_item_t item
     ctypedef struct wasmtime_global_t:
-        pass
+        uint64_t store_id
     ctypedef union wasmtime_extern_union_t:
         wasmtime_memory_t memory
     ctypedef struct wasmtime_extern_t:

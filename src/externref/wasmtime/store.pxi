@@ -31,18 +31,28 @@ cdef class StoreState:
         if self.depth == 0 and self.exception is not None:
             self.exception = None
 
-    def close(self):
-        """Called before the store is deleted: nothing bound reaches it from here on.
 
-        Raises RuntimeError if an operation is in progress, which would go on in freed memory.
-        """
-        if self.depth != 0:
+# Under these names the store's own dictionary keeps it, and that the store is closed.
+cdef str STATE_ATTRIBUTE = "_externref_state"
+cdef str CLOSED_ATTRIBUTE = "_externref_closed"
+
+
+def begin_close(dict attributes, /):
+    """Called before a store is deleted, with its dictionary: nothing bound reaches it from here on. Whether it is to
+    be deleted: not if that is done, or being done.
+
+    Raises RuntimeError if an operation is in progress, which would go on in freed memory.
+    """
+    # No Python code runs in here, nor another thread.
+    cdef StoreState state = attributes.get(STATE_ATTRIBUTE)
+    if state is not None:
+        if state.depth != 0:
             raise RuntimeError("the store is in use, it cannot be closed")
-        self.context = NULL
-
-
-# Under this name the store's own dictionary keeps it, and closing looks for it.
-STATE_ATTRIBUTE = "_externref_state"
+        state.context = NULL
+    if CLOSED_ATTRIBUTE in attributes:
+        return False
+    attributes[CLOSED_ATTRIBUTE] = True
+    return True
 
 
 cdef StoreState state_of(object store):
@@ -51,20 +61,29 @@ cdef StoreState state_of(object store):
     cdef wasmtime_func_t probe
     if not isinstance(store, wasmtime.Store):
         raise TypeError(f"expected a wasmtime.Store, not {type(store).__name__}")
+    cdef dict attributes
+    cdef wasm_functype_t *type_address
     context = store._context()      # ValueError if closed
-    found = store.__dict__.get(STATE_ATTRIBUTE)
+    attributes = store.__dict__
+    found = attributes.get(STATE_ATTRIBUTE)
     if found is not None:
         return found
     state = StoreState.__new__(StoreState)
-    state.context = <wasmtime_context_t *>address_in(context)
+    state.store = weakref.ref(store)
     # There is no function that tells a store's id; its items carry it. The type is a new one: once
     # used it belongs to an engine, and aborts in a store of another.
     function_type = wasmtime.FuncType([], [])
-    api.func_new_unchecked(
-        state.context, <wasm_functype_t *>address_in(function_type.ptr()), probe_callback, NULL, NULL, &probe)
+    type_address = <wasm_functype_t *>address_in(function_type.ptr())
+    state.context = <wasmtime_context_t *>address_in(context)
+    # Up to here other code has run, which may have done the same, or closed the store; from here on none does.
+    found = attributes.get(STATE_ATTRIBUTE)
+    if found is not None:
+        return found
+    if CLOSED_ATTRIBUTE in attributes:
+        raise ValueError("already closed")
+    api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
     state.store_id = probe.store_id
-    state.store = weakref.ref(store)
-    store.__dict__[STATE_ATTRIBUTE] = state
+    attributes[STATE_ATTRIBUTE] = state
     return state
 
 
