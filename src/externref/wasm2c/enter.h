@@ -18,13 +18,6 @@
 #include "_core/atomics.h"
 #include "wasm2c/allocate.h"
 
-/* What is left of the stack when Wasm code is stopped: the largest frame there may be, and a part of the stack for what
- * carries values to the host, for signal handlers and for C libraries. */
-#define RESERVE(size) (WASM2C_MAX_FRAME + WITHIN((size) / 16, 64 * 1024, 512 * 1024))
-/* And when a host function is not called any more, which is Python, and may recurse through C. */
-#define HOST_RESERVE(size) \
-    (RESERVE(size) + ((size) < (1 << 20) ? WITHIN((size) / 8, 32 * 1024, 1 << 20) : WITHIN((size) / 4, 0, 2 << 20)))
-#define WITHIN(value, least, most) ((value) < (least) ? (least) : (value) > (most) ? (most) : (value))
 /* No more of a stack is used: one without a limit would take all memory. */
 #define MOST_STACK ((size_t)64 << 20)
 
@@ -96,6 +89,25 @@ static int64_t now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+static size_t within(size_t value, size_t least, size_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* What is left of a stack when Wasm code is stopped: the largest frame there may be, and a part of the stack for what
+ * carries values to the host, for signal handlers and for C libraries. */
+static size_t reserve_of(size_t size)
+{
+    return WASM2C_MAX_FRAME + within(size / 16, 64 * 1024, 512 * 1024);
+}
+
+/* And when a host function is not called any more, which is Python, and may recurse through C. */
+static size_t host_reserve_of(size_t size)
+{
+    return reserve_of(size) +
+           (size < 1024 * 1024 ? within(size / 8, 32 * 1024, 128 * 1024) : within(size / 4, 256 * 1024, 2048 * 1024));
+}
+
 /* The lowest addresses that frames may have on a thread. */
 typedef struct {
     char *compiled;
@@ -127,8 +139,8 @@ static StackLimits find_stack_limits(void)
             low = here - MOST_STACK;
             size = MOST_STACK;
         }
-        limits.compiled = low + RESERVE(size);
-        limits.host = low + HOST_RESERVE(size);
+        limits.compiled = low + reserve_of(size);
+        limits.host = low + host_reserve_of(size);
     }
     return limits;
 }
@@ -144,8 +156,8 @@ static inline StackLimits stack_limits(void)
         limits = find_stack_limits();
     }
     if (limits.compiled == NULL) { /* unknown: from here on there will be this much, or nothing at all */
-        const StackLimits unknown = {(char *)__builtin_frame_address(0) - RESERVE(0),
-                                     (char *)__builtin_frame_address(0) - RESERVE(0)};
+        const StackLimits unknown = {(char *)__builtin_frame_address(0) - reserve_of(0),
+                                     (char *)__builtin_frame_address(0) - reserve_of(0)};
         return unknown;
     }
     return limits;
