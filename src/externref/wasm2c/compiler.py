@@ -14,7 +14,7 @@ from externref.wasm2c.binary import Binary, UnsupportedError
 from externref.wasm2c.cache import is_whole, keep, open_folder
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.pieces import names_of, pieces_of, sources
-from externref.wasm2c.tools import CompileError, Tools, require_compiler, wabt, words
+from externref.wasm2c.tools import CompileError, Tools, own_flags, require_compiler, usage_flags, wabt, words
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 FLAGS = [
@@ -31,8 +31,9 @@ FLAGS = [
     "-frounding-math",              # floats as Wasm has them: nothing is worked out ahead for one rounding mode,
     "-fsignaling-nans",             # and no operation left out that makes a signalling NaN a quiet one
 ]
-# After $CFLAGS: check_frames() looks at the machine code's frames, which must be those of the library.
-LAST_FLAGS = ["-fstack-usage", "-fno-lto"]
+# After $CFLAGS, and usage_flags() too: check_frames() looks at the machine code's frames, which must be those of the
+# library.
+LAST_FLAGS = ["-fno-lto"]
 
 
 # wasm2c knows fewer features than wat2wasm and wasm-validate; at relaxed SIMD it aborts. An exception
@@ -136,9 +137,9 @@ def build(binary: Binary, compiler: list[str], flags: list[str], folder: Path, t
     for name, text in sources(binary, folder, pieces).items():
         write(folder / name, text.encode())
     names = names_of(pieces)
-    tools.run_all([[*compiler, *flags, *LAST_FLAGS, f"-I{wabt().runtime_dir()}", f"-I{wabt().include_dir()}",
-                    f"-I{Path(__file__).parent}", "-c", folder / f"{name}.c", "-o", folder / f"{name}.o"]
-                   for name in names])
+    include = [f"-I{path}" for path in (wabt().runtime_dir(), wabt().include_dir(), Path(__file__).parent)]
+    tools.run_all([[*compiler, *flags, *LAST_FLAGS, *usage_flags(compiler, folder / f"{name}.su"), *include,
+                    "-c", folder / f"{name}.c", "-o", folder / f"{name}.o"] for name in names])
     objects = [folder / f"{name}.o" for name in names]
     for part in objects:
         if not part.is_file():
@@ -202,7 +203,7 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
     check_limits(binary)
     check_tail_calls(binary, folder, tools)
     compiler = require_compiler()
-    flags = flags + words("CFLAGS")
+    flags = [*flags, *own_flags(compiler), *words("CFLAGS")]
     cached = open_folder() if cache else None
     if cached is None:
         return load(binary, build(binary, compiler, flags, folder, tools))

@@ -1,6 +1,7 @@
 """The tools that make a library of a module: finding them, running them, and what CompileError says of them."""
 
 import contextlib
+import importlib.util
 import os
 import queue
 import shlex
@@ -239,12 +240,15 @@ def words(variable: str) -> list[str]:
 
 
 def find_compiler() -> list[str]:
-    """The C compiler's command: $CC, else the first of cc, gcc and clang on the PATH; [] if none."""
+    """The C compiler's command: $CC, else the first of cc, gcc and clang on the PATH, else Zig's, if the package
+    ziglang is installed; [] if none."""
     chosen = words("CC")
     for program, *options in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         path = shutil.which(program)
         if path:
             return [os.path.abspath(path), *options]
+    if not chosen and importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
     return []
 
 
@@ -252,6 +256,25 @@ def require_compiler() -> list[str]:
     compiler = find_compiler()
     if not compiler:
         tried = f"$CC is {os.environ['CC']!r}" if words("CC") else "tried cc, gcc and clang"
-        raise CompileError(f"no C compiler found ({tried}): install one "
-                           "(Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install)")
+        raise CompileError(f"no C compiler found ({tried}): install one (Debian, Ubuntu: apt install build-essential; "
+                           'macOS: xcode-select --install; or, anywhere: pip install "externref[wasm2c,zig]")')
     return compiler
+
+
+def is_zig(compiler: list[str]) -> bool:
+    return any(Path(word).stem in ("zig", "ziglang") for word in compiler)
+
+
+def own_flags(compiler: list[str]) -> list[str]:
+    """Before $CFLAGS: what makes Zig's clang like others."""
+    # Else its code is for this machine's processor alone, and the cache may be another's; and without optimization
+    # it traps where C has no meaning.
+    return ["-mcpu=baseline", "-fno-sanitize=undefined"] if is_zig(compiler) else []
+
+
+def usage_flags(compiler: list[str], usage: Path) -> list[str]:
+    """After $CFLAGS: has it write how large stack frames are into this file, which is named as the object is."""
+    if not is_zig(compiler):
+        return ["-fstack-usage"]
+    # Zig has objects made in its cache, and the file beside them is lost.
+    return ["-Xclang", "-stack-usage-file", "-Xclang", str(usage)]
