@@ -230,7 +230,7 @@ def test_the_one_buffer_has_no_bytes(ref):
     get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
     get.argtypes, release.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int], [ctypes.c_void_p]
     records = 0x1D
-    for flags in range(0x200):
+    for flags in set(range(0x200)) - {0x100}:     # CPython takes PyBUF_READ for no request: SystemError
         buffer = Buffer()
         if flags != records:
             with pytest.raises(TypeError, match="bytes-like"):
