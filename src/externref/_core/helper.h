@@ -32,6 +32,7 @@
 #  include <time.h>
 #endif
 #include "atomics.h"
+#include "monotonic.h"
 #include "pending.h"
 
 #define HELPER_TICK 10000         /* microseconds */
@@ -72,7 +73,7 @@ static struct {
     long generation; /* atomic: of processes; a fork makes a new one */
     int forbidden; /* in a child that was not forked on the main thread: Python ends there with the thread that forked,
                         and a helper would outlive it */
-    int64_t failed; /* when it could not be started */
+    int64_t failed; /* when it could not be started, nanoseconds */
     PyThread_type_lock lock; /* always held; a release of it is a post */
 #if !defined(_WIN32)
     pthread_t thread;
@@ -91,18 +92,6 @@ static __declspec(thread) int helper_is_this_thread;
 static __thread int helper_is_this_thread;
 static __thread int helper_prepared; /* helper_prepare_fork counted a fork of this thread's */
 #endif
-
-/* microseconds of a clock that only goes on */
-static int64_t helper_now(void)
-{
-#if defined(_WIN32)
-    return (int64_t)GetTickCount64() * 1000;
-#else
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
-#endif
-}
 
 static int helper_must_stop(void)
 {
@@ -424,11 +413,12 @@ static void helper_start_or_wake(void)
             helper_join_thread();
         }
         if (!helper_must_stop()) {
-            if (!helper.forbidden && (state != HELPER_FAILED || helper_now() - helper.failed >= HELPER_TICK)) {
+            if (!helper.forbidden &&
+                (state != HELPER_FAILED || monotonic_now() - helper.failed >= HELPER_TICK * INT64_C(1000))) {
                 if (helper_start_thread()) {
                     return;
                 }
-                helper.failed = helper_now();
+                helper.failed = monotonic_now();
             }
             next = HELPER_FAILED;
             full = !helper_add_pending_call(&helper.requested);
@@ -498,7 +488,7 @@ static void helper_set_mode(long mode)
  * that waits for it does not end. */
 static void helper_await_end(long microseconds)
 {
-    const int64_t end = helper_now() + microseconds;
+    const int64_t end = monotonic_now() + microseconds * INT64_C(1000);
     long pause = 20, state;
     while ((state = atomic_flag_load(&helper.state)) != HELPER_NONE && state != HELPER_FAILED) {
         if (state == HELPER_TICKING || state == HELPER_ASLEEP) {
@@ -508,7 +498,7 @@ static void helper_await_end(long microseconds)
             helper_join_thread();
             atomic_flag_swap(&helper.state, HELPER_NONE);
         }
-        else if (helper_now() < end) {
+        else if (monotonic_now() < end) {
             helper_pause(pause);
             pause = pause < 5000 ? pause * 2 : pause;
         }

@@ -12,10 +12,10 @@
 #include <Python.h>
 #include <pthread.h>
 #include <setjmp.h>
-#include <time.h>
 #include <unwind.h>
 #include "_activations/refset.h"
 #include "_core/atomics.h"
+#include "_core/monotonic.h"
 #include "wasm2c/allocate.h"
 
 /* No more of a stack is used: one without a limit would take all memory. */
@@ -80,13 +80,6 @@ static void trap(int reason, int function)
     self->frame_count = 0;
     _Unwind_Backtrace(note_frame, self);
     leave(reason);
-}
-
-static int64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
 static size_t within(size_t value, size_t least, size_t most)
@@ -209,7 +202,7 @@ static int go_on(Wasm2cState *seen, const char *frame)
 {
     Running *self = (Running *)seen;
     if (seen->budget < 0) {
-        const int64_t time = now(), since = time - self->looked;
+        const int64_t time = monotonic_now(), since = time - self->looked;
         int reason = 0;
         if (since < POLL_TIME / 2) {
             self->share = self->share < MOST_BUDGET ? self->share * 2 : self->share;
@@ -220,7 +213,7 @@ static int go_on(Wasm2cState *seen, const char *frame)
             reason = look_around(self);
         }
         seen->budget = self->share;
-        leave_for(reason != 0 ? reason : reason_at(self, now()));
+        leave_for(reason != 0 ? reason : reason_at(self, monotonic_now()));
     }
     return frame > seen->stack_limit;
 }
@@ -242,7 +235,7 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
         self->looked = 0; /* long ago: the first look is a real one, but after a host function */
         self->interrupted = 0;
         if (self->timeout != 0) {
-            self->deadline = now() + self->timeout;
+            self->deadline = monotonic_now() + self->timeout;
         }
     }
     running = self;
@@ -283,7 +276,7 @@ static int call_host(void *function, uint64_t *slots)
     running = self;
     if (result == 0) {
         /* The budget does not know how long the host took. */
-        const int64_t time = now();
+        const int64_t time = monotonic_now();
         int reason = 0;
         if (self->looked == 0) {
             self->looked = time;

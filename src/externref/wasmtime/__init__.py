@@ -9,15 +9,18 @@
 
     externref.wasmtime.func(store, wasmtime.FuncType([...], [...]), callable)   # a host function
 
+    externref.wasmtime.interruptible(store, timeout=5.0)    # Ctrl-C and the time stop what is bound
+
 Stores, modules and instances stay wasmtime-py's own. Any object passes as an externref:
 None is null, a VMExternRef passes as itself, anything else is boxed. wasmtime's
 collector drops it by native code, on whatever thread and at whatever time it likes; the
 object is released soon after, under the GIL.
 
-Importing this changes three things in wasmtime-py, for its whole process: `Store.close()` raises
+Importing this changes four things in wasmtime-py, for its whole process: `Store.close()` raises
 RuntimeError while a bound call runs in the store; externrefs that were made here are read
 as their objects by wasmtime-py's own functions too; and these make theirs as they are made here, so
-that no finalizer runs Python code in the middle of wasmtime's work.
+that no finalizer runs Python code in the middle of wasmtime's work; and `Engine.increment_epoch()` and
+`Store.set_epoch_deadline()` raise RuntimeError where a store was made interruptible.
 """
 
 from importlib import metadata as _metadata
@@ -53,14 +56,18 @@ from externref.wasmtime._calls import (
     Table,
     begin_close,
     bind,
+    count_epoch,
     finalizer_address,
     func,
     intern,
+    interrupt,
+    interruptible,
     object_at,
+    set_deadline,
 )
 from externref.wasmtime.exports import Exports
 
-__all__ = ["Caller", "Exports", "Func", "Global", "Memory", "Table", "bind", "func"]
+__all__ = ["Caller", "Exports", "Func", "Global", "Memory", "Table", "bind", "func", "interrupt", "interruptible"]
 
 
 class _SlabAndOurs(_Slab):
@@ -88,3 +95,17 @@ def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
 
 
 _wasmtime_py.Store._delete = _delete
+
+
+def _increment_epoch(self, *, increment=_wasmtime_py.Engine.increment_epoch):
+    count_epoch(self.__dict__)      # raises if our clock does
+    increment(self)
+
+
+def _set_epoch_deadline(self, ticks_after_current, *, set_=_wasmtime_py.Store.set_epoch_deadline):
+    set_deadline(self.__dict__)     # raises if the store is interruptible
+    set_(self, ticks_after_current)
+
+
+_wasmtime_py.Engine.increment_epoch = _increment_epoch
+_wasmtime_py.Store.set_epoch_deadline = _set_epoch_deadline

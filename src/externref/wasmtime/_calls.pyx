@@ -19,8 +19,8 @@ roots. So a call converts in this order, and no Python code runs in the middle p
 Threads and the GIL
 -------------------
 Everything needs the GIL; a call gives it up on request, a host function takes it. A
-store is used by one thread at a time: StoreState refuses the second, and refuses a
-finalizer that wasmtime runs in the middle of its own work.
+store is used by one thread at a time: StoreState refuses the second, and refuses a finalizer
+or a signal handler that runs in the middle of wasmtime's own work.
 
 Rooms
 -----
@@ -30,6 +30,7 @@ The parts of this module, each built on those above it::
     store.pxi        StoreState: who may use a store now; how the calls into it fail
     values.pxi       the value types, and conversion: of an externref, a function, a number
     caller.pxi       Caller, of a host function that asks for it
+    interrupts.pxi   interruptible(): Ctrl-C, interrupt() and a timeout, by a clock that counts epochs
     functions.pxi    Func: what a call does, in order; HostFunc and func(): the other direction
     items.pxi        Table and Global
     memory.pxi       Memory
@@ -54,6 +55,7 @@ from externref._python cimport (
     vectorcallfunc)
 
 import ctypes
+import os
 import weakref
 
 import wasmtime
@@ -77,6 +79,7 @@ include "library.pxi"
 include "store.pxi"
 include "values.pxi"
 include "caller.pxi"
+include "interrupts.pxi"
 include "functions.pxi"
 include "items.pxi"
 include "memory.pxi"

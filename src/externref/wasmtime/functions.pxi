@@ -78,10 +78,22 @@ cdef class Func:
         self.state.enter()
         try:
             open_slots(&slots, plan.slot_count)
+            if self.state.watch is not None:
+                return self.watched(plan, args, slots.raws, slots.roots, as_refs)
             return self.convert_and_call(plan, args, slots.raws, slots.roots, as_refs)
         finally:
             close_slots(&slots)
             self.state.leave()
+
+    cdef object watched(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
+                        wasmtime_externref_t *roots, bint as_refs):
+        """convert_and_call(), in an interruptible store."""
+        cdef Watch watch = self.state.watch
+        try:
+            watch.begin()
+            return self.convert_and_call(plan, args, raws, roots, as_refs)
+        finally:
+            watch.end()
 
     cdef object convert_and_call(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
                                  wasmtime_externref_t *roots, bint as_refs):
@@ -204,10 +216,7 @@ cdef wasm_trap_t *host_callback(
         host.run(raws, caller)
         return NULL
     except BaseException as exception:
-        # The calls that this may end: the innermost is ours, or wasmtime-py's.
-        if called_by_us:
-            state.exception = exception
-        wasmtime_func_module.LAST_EXCEPTION = exception
+        end_by(state, exception, called_by_us)
         return api.trap_new(HOST_TRAP, len(HOST_TRAP))
     finally:
         state.depth -= 1

@@ -80,6 +80,15 @@ cdef struct Functions:
     uint64_t (*memory_size)(const wasmtime_context_t *, const wasmtime_memory_t *) noexcept nogil
     bool_t (*caller_export_get)(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *) noexcept nogil
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
+    wasm_trap_t *(*trap_new_code)(uint8_t) noexcept nogil
+    wasmtime_error_t *(*error_new)(const char *) noexcept nogil
+    void (*store_epoch_deadline_callback)(
+        void *, wasmtime_error_t *(*)(wasmtime_context_t *, void *, uint64_t *, uint8_t *) noexcept nogil,
+        void *, void (*)(void *) noexcept nogil) noexcept nogil
+    void (*context_set_epoch_deadline)(wasmtime_context_t *, uint64_t) noexcept nogil
+    void *(*engine_clone)(void *) noexcept nogil
+    void (*engine_delete)(void *) noexcept nogil
+    void (*engine_increment_epoch)(void *) noexcept nogil
 
 cdef Functions api
 
@@ -169,6 +178,13 @@ load(&api.memory_data_size, "wasmtime_memory_data_size", "8pp")
 load(&api.memory_size, "wasmtime_memory_size", "8pp")
 load(&api.caller_export_get, "wasmtime_caller_export_get", "bpp8p")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
+load(&api.trap_new_code, "wasmtime_trap_new_code", "p1")
+load(&api.error_new, "wasmtime_error_new", "pp")
+load(&api.store_epoch_deadline_callback, "wasmtime_store_epoch_deadline_callback", "vpppp")
+load(&api.context_set_epoch_deadline, "wasmtime_context_set_epoch_deadline", "vp8")
+load(&api.engine_clone, "wasmtime_engine_clone", "pp")
+load(&api.engine_delete, "wasm_engine_delete", "vp")
+load(&api.engine_increment_epoch, "wasmtime_engine_increment_epoch", "vp")
 
 check_layout("wasmtime_func_t", sizeof(wasmtime_func_t), {"store_id": 0})
 check_layout("wasmtime_table_t", sizeof(wasmtime_table_t), {"_anon_1": 0})

@@ -2,6 +2,9 @@
 #
 # A part of _calls.pyx.
 
+cdef class Watch
+
+
 @cython.final
 cdef class StoreState:
     """What we know of a wasmtime.Store. The store holds it, and so does all that is bound."""
@@ -9,7 +12,8 @@ cdef class StoreState:
     cdef uint64_t store_id              # what its functions, tables and globals carry
     cdef Py_ssize_t depth               # operations in progress, one inside another
     cdef unsigned long thread           # whose they are
-    cdef bint locked                    # wasmtime is at work and may run finalizers, no host functions
+    cdef bint locked                    # wasmtime is in the middle of something: it runs finalizers, a signal handler
+    cdef Watch watch                    # None if it is not interruptible
     cdef object store                   # a weak reference to it
     cdef object exception               # a host function's, on its way to the call that it ends
 
@@ -21,7 +25,8 @@ cdef class StoreState:
         if self.depth != 0 and self.thread != thread:
             raise RuntimeError("the store is in use on another thread")
         if self.locked:
-            raise RuntimeError("the store cannot be used by a finalizer that it runs itself")
+            raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of "
+                               "its work")
         self.thread = thread
         self.depth += 1
         return 0
@@ -129,6 +134,14 @@ cdef int raise_failure(StoreState state, wasmtime_error_t *error, wasm_trap_t *t
         raise raised
     wasmtime_func_module.maybe_raise_last_exn()
     raise failure
+
+
+cdef void end_by(StoreState state, object exception, bint called_by_us) noexcept:
+    """Says what ends compiled code by a failure of ours: the innermost of the calls that this may end is ours, or
+    wasmtime-py's."""
+    if called_by_us:
+        state.exception = exception
+    wasmtime_func_module.LAST_EXCEPTION = exception
 
 
 cdef int check(wasmtime_error_t *error) except -1:

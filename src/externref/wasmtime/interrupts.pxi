@@ -1,0 +1,267 @@
+# Interrupts: what stops the code that runs in a store that was made interruptible, and lets others run meanwhile.
+#
+# Wasm code looks at its engine's epoch in every loop and function. A clock (clock.h) counts that up while
+# bound calls run, and each time the store's deadline has come, so that at_tick() is called.
+#
+# A part of _calls.pyx.
+
+cdef extern from "wasmtime/clock.h":
+    ctypedef struct Clock:
+        void *engine
+    ctypedef struct Clocks:
+        void (*increment)(void *) noexcept nogil
+    Clocks clocks
+    int clock_setup() noexcept
+    int clock_begin(Clock *) noexcept
+    void clock_end(Clock *) noexcept
+    void clock_add(Clock *) noexcept
+    void clock_remove(Clock *) noexcept
+    void clock_before_fork() noexcept
+    void clock_after_fork() noexcept
+    int64_t monotonic_now() noexcept
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread() noexcept
+    void PyEval_RestoreThread(PyThreadState *) noexcept
+    int PyErr_CheckSignals() except -1
+
+cdef int64_t MOST_TIME = 1 << 62       # nanoseconds
+cdef uint8_t INTERRUPT = wasmtime.TrapCode.INTERRUPT.value
+
+
+@cython.final
+@cython.internal
+cdef class EngineClock:
+    """The clock of an engine; the engine holds it, and so does the watch of each interruptible store."""
+    cdef Clock clock        # its engine: another reference to the engine, ours to delete
+
+    def __dealloc__(self):
+        if self.clock.engine != NULL:
+            clock_remove(&self.clock)
+            api.engine_delete(self.clock.engine)
+
+
+@cython.final
+@cython.internal
+cdef class Watch:
+    """What may end the calls of an interruptible store."""
+    cdef EngineClock engine_clock
+    cdef Py_ssize_t calls       # bound calls in progress, one inside another
+    cdef int64_t timeout        # nanoseconds for the outermost one, or MOST_TIME
+    cdef int64_t deadline       # of the outermost one
+    cdef bint interrupted
+
+    cdef int begin(self) except -1:
+        """Begins a call; to be ended, also if this raises."""
+        self.calls += 1
+        if self.calls > 1:
+            return 0
+        self.interrupted = False
+        self.deadline = MOST_TIME if self.timeout == MOST_TIME else monotonic_now() + self.timeout
+        if clock_begin(&self.engine_clock.clock) != 0:
+            raise RuntimeError("cannot start the thread that a call in an interruptible store needs")
+        return 0
+
+    cdef void end(self) noexcept:
+        self.calls -= 1
+        if self.calls == 0:
+            clock_end(&self.engine_clock.clock)
+
+    cdef int look(self) except -1:
+        """Lets other threads run and signal handlers, and raises if the code that runs is to end."""
+        PyEval_RestoreThread(PyEval_SaveThread())
+        PyErr_CheckSignals()
+        if self.calls > 0 and (self.interrupted or self.deadline < MOST_TIME and monotonic_now() >= self.deadline):
+            raise exception_of(NULL, api.trap_new_code(INTERRUPT))
+        return 0
+
+
+cdef wasmtime_error_t *at_tick(
+        wasmtime_context_t *context, void *data, uint64_t *ticks_to_next, uint8_t *kind) noexcept with gil:
+    """What compiled code calls when the deadline has come."""
+    # SAFETY: data is the box that interruptible() gave to the store, which is alive: its code runs.
+    cdef StoreState state = <StoreState>object_of(raw_of_record(data))
+    cdef bint called_by_us = state.depth != 0
+    cdef bint locked = state.locked
+    ticks_to_next[0] = 1
+    kind[0] = 0     # to go on
+    # As in host_callback(), but that the code is interrupted anywhere: a signal handler must not come back to it.
+    state.thread = PyThread_get_thread_ident()
+    state.depth += 1
+    state.locked = True
+    try:
+        state.watch.look()
+        return NULL
+    except BaseException as exception:
+        end_by(state, exception, called_by_us)
+        return api.error_new(HOST_TRAP)
+    finally:
+        state.locked = locked
+        state.depth -= 1
+
+
+# --- Engines ------------------------------------------------------------------------
+
+# Under these names an engine's own dictionary keeps its clock, and that the program counts its epochs.
+cdef str CLOCK_ATTRIBUTE = "_externref_clock"
+cdef str COUNTED_ATTRIBUTE = "_externref_counted"
+
+# (module (func (export "f")))
+cdef bytes EMPTY_FUNCTION = (b"\0asm\1\0\0\0" b"\1\4\1\x60\0\0" b"\3\2\1\0" b"\7\5\1\1f\0\0" b"\x0a\4\1\2\0\x0b")
+
+
+cdef bint looks_at_epochs(object engine) except -1:
+    """Whether the code of the engine does, which no function tells. A new store's deadline is at once."""
+    with wasmtime.Store(engine) as store:
+        try:
+            store.set_fuel(1 << 40)
+        except wasmtime.WasmtimeError:
+            pass    # the engine counts none
+        instance = wasmtime.Instance(store, wasmtime.Module(engine, EMPTY_FUNCTION), [])
+        try:
+            instance.exports(store)["f"](store)
+        except wasmtime.Trap as trap:
+            return trap.trap_code == wasmtime.TrapCode.INTERRUPT
+    return False
+
+
+cdef EngineClock clock_of(object engine):
+    """The clock of an engine, made when it is first asked for."""
+    cdef EngineClock made
+    cdef dict attributes = engine.__dict__
+    cdef void *pointer
+    found = attributes.get(CLOCK_ATTRIBUTE)
+    if found is not None:
+        return found
+    if not looks_at_epochs(engine):
+        raise ValueError("the store's engine does not look for interrupts: "
+                         "make it with a Config whose epoch_interruption is True")
+    pointer = address_in(engine.ptr())      # ValueError if closed
+    made = EngineClock.__new__(EngineClock)
+    # From here on no other code runs.
+    if COUNTED_ATTRIBUTE in attributes:
+        raise RuntimeError("the program counts the epochs of the store's engine itself, by Engine.increment_epoch(): "
+                           "make an engine of its own for interruptible stores")
+    found = attributes.get(CLOCK_ATTRIBUTE)
+    if found is not None:
+        return found
+    made.clock.engine = api.engine_clone(pointer)
+    clock_add(&made.clock)
+    attributes[CLOCK_ATTRIBUTE] = made
+    return made
+
+
+def count_epoch(dict attributes, /):
+    """Called before a program counts up an engine's epoch, with the engine's dictionary.
+
+    Raises RuntimeError if a store of the engine is interruptible: its clock counts.
+    """
+    if CLOCK_ATTRIBUTE in attributes:
+        raise RuntimeError("a store of the engine is interruptible, so that externref.wasmtime counts its epochs")
+    attributes[COUNTED_ATTRIBUTE] = True
+
+
+def set_deadline(dict attributes, /):
+    """Called before a program sets a store's deadline, with the store's dictionary.
+
+    Raises RuntimeError if the store is interruptible: its deadline is the next tick.
+    """
+    cdef StoreState state = attributes.get(STATE_ATTRIBUTE)
+    if state is not None and state.watch is not None:
+        raise RuntimeError("the store is interruptible: its time is the timeout of externref.wasmtime.interruptible()")
+
+
+# --- Stores -------------------------------------------------------------------------
+
+cdef int64_t nanoseconds(object timeout) except -1:
+    if timeout is None:
+        return MOST_TIME
+    if not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
+        raise ValueError(f"timeout must be a number of seconds that is not negative, or None, not {timeout!r}")
+    return int(min(timeout * 10**9, MOST_TIME // 2))
+
+
+def interruptible(store, /, *, timeout=None):
+    """Make the bound calls of a store stoppable, by Ctrl-C, by interrupt(), and after a time; or change the timeout.
+
+    store: a wasmtime.Store, whose engine has Config.epoch_interruption, and epochs that the program does not count.
+    timeout: seconds that a bound call may take, those of host functions included, or None. When they are over, compiled
+        code that runs, or that a host function returns to, ends with wasmtime.Trap, TrapCode.INTERRUPT.
+
+    From here on compiled code of the store looks, every 10 ms, for signals: what a handler raises ends the code and comes
+    out of the call, as KeyboardInterrupt does. A call that keeps the GIL lets others have it then.
+    A handler that runs meanwhile cannot use the store: RuntimeError. The instance stays usable. Calls that wasmtime-py
+    itself makes, and start functions, are looked at only while a bound call runs in a store of the same engine.
+
+    Engine.increment_epoch() and the store's set_epoch_deadline() raise RuntimeError afterwards. Other stores of the engine
+    see its epoch counted up while bound calls run in this one.
+
+    Raises ValueError if the engine has no epoch_interruption, for a timeout that is negative or no number, and for a
+    closed store; RuntimeError if the program counts the engine's epochs, or another thread is using the store; TypeError for anything but a wasmtime.Store. Needs the GIL.
+
+    Source: wasmtime_store_epoch_deadline_callback.
+    """
+    cdef StoreState state
+    cdef Watch watch
+    cdef int64_t time = nanoseconds(timeout)
+    cdef void *pointer
+    cdef void *record
+    state = state_of(store)
+    watch = state.watch
+    if watch is None:
+        watch = Watch.__new__(Watch)
+        watch.engine_clock = clock_of(store.engine)
+        pointer = address_in(store.ptr())
+        record = new_record(state, False)
+        try:
+            state.enter()
+        except BaseException:
+            end_record(record)
+            raise
+        if state.watch is None:
+            # SAFETY: enter() found the store open. It takes over the hold of the box, and ends it when it is deleted.
+            api.store_epoch_deadline_callback(pointer, at_tick, record, end_record)
+            api.context_set_epoch_deadline(state.context, 1)
+            state.watch = watch
+        else:       # made meanwhile, by code that has run
+            end_record(record)
+        state.leave()
+    state.watch.timeout = time
+
+
+def interrupt(store, /):
+    """Stop the bound call that runs in an interruptible store, on whatever thread: it ends with wasmtime.Trap,
+    TrapCode.INTERRUPT, as soon as its compiled code comes to a loop or a function after the next tick. Nothing if
+    none runs.
+
+    Raises ValueError if the store is not interruptible, or closed; TypeError for anything but a wasmtime.Store. From any
+    thread, with the GIL.
+    """
+    cdef StoreState state = state_of(store)
+    if state.watch is None:
+        raise ValueError("the store is not interruptible: externref.wasmtime.interruptible() makes it so")
+    state.watch.interrupted = True
+
+
+def before_fork():
+    clock_before_fork()
+
+
+def after_fork_in_parent():
+    clock_after_fork()
+
+
+def after_fork_in_child():
+    clock_after_fork()
+    clock_setup()
+
+
+if clock_setup() != 0:
+    raise MemoryError("no memory for the locks of the clock of interruptible stores")
+clocks.increment = api.engine_increment_epoch
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork_in_child)
+
+del before_fork, after_fork_in_parent, after_fork_in_child
