@@ -54,6 +54,7 @@ from externref.wasmtime._calls import (
     Global,
     Memory,
     Table,
+    address_of,
     begin_close,
     bind,
     count_epoch,
@@ -84,6 +85,9 @@ _wasmtime_value._intern = intern
 _wasmtime_value._externref_finalizer = type(_theirs)(finalizer_address)
 
 
+_after_close = []   # functions called with the context's address of each store that was deleted
+
+
 def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
     """Store._delete, which frees the store: bound objects must know, and may object.
 
@@ -91,7 +95,10 @@ def _delete(self, ptr, *, delete=_wasmtime_py.Store._delete):
     the store again, and that frees nothing.
     """
     if begin_close(self.__dict__):      # raises if something runs
+        address = address_of(self)
         delete(self, ptr)
+        for hook in _after_close:
+            hook(address)
 
 
 _wasmtime_py.Store._delete = _delete

@@ -190,16 +190,17 @@ def interruptible(store, /, *, timeout=None):
     timeout: seconds that a bound call may take, those of host functions included, or None. When they are over, compiled
         code that runs, or that a host function returns to, ends with wasmtime.Trap, TrapCode.INTERRUPT.
 
-    From here on compiled code of the store looks, every 10 ms, for signals: what a handler raises ends the code and comes
-    out of the call, as KeyboardInterrupt does. A call that keeps the GIL lets others have it then.
-    A handler that runs meanwhile cannot use the store: RuntimeError. The instance stays usable. Calls that wasmtime-py
+    From here on compiled code of the store looks, every 10 ms, for signals: what a handler raises ends the code and
+    comes out of the call, as KeyboardInterrupt does. A call that keeps the GIL lets others have it then. A handler
+    that runs meanwhile cannot use the store: RuntimeError. The instance stays usable. Calls that wasmtime-py
     itself makes, and start functions, are looked at only while a bound call runs in a store of the same engine.
 
-    Engine.increment_epoch() and the store's set_epoch_deadline() raise RuntimeError afterwards. Other stores of the engine
-    see its epoch counted up while bound calls run in this one.
+    Engine.increment_epoch() and the store's set_epoch_deadline() raise RuntimeError afterwards. Other stores of the
+    engine see its epoch counted up while bound calls run in this one.
 
     Raises ValueError if the engine has no epoch_interruption, for a timeout that is negative or no number, and for a
-    closed store; RuntimeError if the program counts the engine's epochs, or another thread is using the store; TypeError for anything but a wasmtime.Store. Needs the GIL.
+    closed store; RuntimeError if the program counts the engine's epochs, or another thread is using the store;
+    TypeError for anything but a wasmtime.Store. Needs the GIL.
 
     Source: wasmtime_store_epoch_deadline_callback.
     """
@@ -236,8 +237,8 @@ def interrupt(store, /):
     TrapCode.INTERRUPT, as soon as its compiled code comes to a loop or a function after the next tick. Nothing if
     none runs.
 
-    Raises ValueError if the store is not interruptible, or closed; TypeError for anything but a wasmtime.Store. From any
-    thread, with the GIL.
+    Raises ValueError if the store is not interruptible, or closed; TypeError for anything but a wasmtime.Store. From
+    any thread, with the GIL.
     """
     cdef StoreState state = state_of(store)
     if state.watch is None:

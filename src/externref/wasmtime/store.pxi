@@ -60,6 +60,12 @@ def begin_close(dict attributes, /):
     return True
 
 
+def address_of(store, /):
+    """What a wasmtime.Store and the StoreContexts and Callers of its host functions have in common, an int: the
+    address of the context. ValueError as wasmtime-py raises it."""
+    return <uintptr_t>address_in(store._context())
+
+
 cdef StoreState state_of(object store):
     """The state of a store, made when it is first seen."""
     cdef StoreState state
