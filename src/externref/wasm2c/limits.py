@@ -78,7 +78,7 @@ def check_frames(binary: Binary, usage: Path) -> None:
     """Raises UnsupportedError if a frame is too large, by the file that the compiler wrote."""
     for line in usage.read_text(errors="replace").splitlines():
         # gcc: "module.c:900:5:w2c_m_f0	32080	static", clang: without the column.
-        place, size, kind = line.split("\t")
+        place, size, kind = line.rsplit("\t", 2)     # the place begins with a path
         name = place.rpartition(":")[2]
         limit = HOST_FRAME_LIMIT if re.match(r"(host|w2c_i)_\d+", name) else FRAME_LIMIT
         if int(size) > limit or kind == "dynamic":
