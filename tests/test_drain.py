@@ -475,11 +475,12 @@ def test_tk_recipe(foreign):
     tkinter = pytest.importorskip("tkinter")
     root = tkinter.Tcl()            # no window: the loop is the same
     threads = Noted()
-    threads.on_append = lambda: root.tk.quit()
     externref.set_drain("main")
 
     def tick():
         # A callback: before it begins, the main thread drains.
+        if threads:
+            root.tk.quit()      # here, in the loop: one that comes before it is forgotten
         root.after(20, tick)
 
     tick()

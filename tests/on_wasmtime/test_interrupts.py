@@ -1,4 +1,4 @@
-"""What runs in an interruptible store stops when the host says so, and lets others run.
+"""What runs in an interruptible store stops when the host says so, and lets others run. Promise P10.
 
 A test that hangs is ended by its watchdog, with the stacks of all threads.
 """
