@@ -84,6 +84,17 @@ def test_an_operand_stack_that_makes_a_large_frame(compilers, monkeypatch):
         compile(deep(400))
 
 
+def test_frames_of_no_fixed_size(compilers, monkeypatch):
+    clang = next((path for path in compilers if "clang" in path), None)
+    if clang is None:
+        pytest.skip("no clang")
+    monkeypatch.setenv("CC", clang)
+    monkeypatch.setenv("CFLAGS", "-fsanitize=address")
+    with pytest.raises(wasm2c.CompileError, match=r": its stack frame has no fixed size; look at \$CFLAGS"):
+        compile("""(module (func (export "call") (param i32) (result i32)
+            (return_call $f (local.get 0))) (func $f (param i32) (result i32) (local.get 0)))""")
+
+
 # 1000 funcrefs fit too, after half a minute.
 @pytest.mark.parametrize("value, count", [("v128", 1000), ("funcref", 200), ("i64", 1000)])
 def test_the_widest_types_fit(compilers, monkeypatch, value, count):
