@@ -2,12 +2,16 @@
 
 import math
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import externref
 
 TESTS = Path(__file__).parent
+
+# Whether several threads run Python at once.
+NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def run_compiler(*args):
