@@ -177,6 +177,7 @@ cdef class Borrow:
 
     def __enter__(self):
         cdef void *raw
+        cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
         drain_if_any()
         if atomic_pointer_load(&self.held) != NULL:
             self.refuse_open()

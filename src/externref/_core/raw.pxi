@@ -136,6 +136,7 @@ cdef object give_raw(VMExternRef self):
     cdef Section section
     cdef VMExternData *data
     cdef Refusal refusal = SPENT
+    cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
     drain_if_any()
     ptr = <uintptr_t>data_of(self)      # the int first: nothing moves if it cannot be made
     section_begin(&section, <PyObject *>self)
