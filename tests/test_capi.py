@@ -464,6 +464,7 @@ for other in others: other.as_raw()             # the next address to be handed 
 count = ctypes.c_size_t.from_address(raw)
 def operate():
     return {operation}
+failed = None       # its place in the module's dictionary
 for n in range(50):
     before = externref.stats(), sys.getrefcount(value), count.value
     _testcapi.set_nomemory(n, n + 1)
