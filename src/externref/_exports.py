@@ -33,8 +33,7 @@ class Exports(Mapping[str, Any]):
     - `get`, `items` and `values` are the mapping's methods, and AttributeError if something is
       exported under that name, so that neither is taken for the other: exports["get"] is the export.
     - `keys` is always the mapping's method, since dict(exports) and f(**exports) call it.
-    - So are names that begin with an underscore and that the class has, such as `__len__`: they
-      are Python's own.
+    - Names that begin and end with two underscores are Python's own, such as `__len__` and `__deepcopy__`.
     """
 
     __module__ = "externref.wasm2c"     # externref.wasmtime has a class of its own
@@ -74,7 +73,8 @@ class Exports(Mapping[str, Any]):
         return self._items == dict(other) if isinstance(other, Mapping) else NotImplemented
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_items":    # of one that is being copied: not there yet
+        if name == "_items" or (name.startswith("__") and name.endswith("__")):
+            # Of one that is being copied: not there yet; what Python asks for, and no guest is to answer.
             raise AttributeError(name)
         if hasattr(Exports, name):
             raise AttributeError(f"{name!r} is an export and a method of the mapping: use exports[{name!r}]")

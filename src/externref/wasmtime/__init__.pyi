@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 from externref.wasmtime._calls import Caller as Caller
 from externref.wasmtime._calls import Func as Func
 from externref.wasmtime._calls import Global as Global
@@ -12,5 +10,3 @@ from externref.wasmtime._calls import interruptible as interruptible
 from externref.wasmtime.exports import Exports as Exports
 
 __all__ = ["Caller", "Exports", "Func", "Global", "Memory", "Table", "bind", "func", "interrupt", "interruptible"]
-
-_after_close: list[Callable[[int], object]]

@@ -42,7 +42,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, strlen
 
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)

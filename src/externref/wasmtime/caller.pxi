@@ -13,7 +13,8 @@ cdef class Caller:
 
     caller["memory"], or caller.memory, is what the calling instance exports under the name, bound: a Memory, Func,
     Table or Global, which stays valid after the call. caller.get(name) is None, or what is given, if there is
-    nothing. An export named `get` or `store` is caller["get"]. bind() and func() take a caller for its store.
+    nothing. An export named `get` or `store`, or with an underscore before it, is caller["get"]. bind() and func()
+    take a caller for its store.
 
     Raises KeyError or AttributeError if nothing has the name, TypeError for what cannot be bound, RuntimeError once
     the call is over or on another thread. Needs the GIL.
@@ -46,6 +47,9 @@ cdef class Caller:
         return item
 
     def __getattr__(self, name):
+        if name.startswith("_"):
+            # Not for the guest to answer: wasmtime-py takes what has a `_context` for a store.
+            raise AttributeError(name)
         item = self.look_up(name, MISSING)
         if item is MISSING:
             raise AttributeError(f"the calling instance exports nothing named {name!r}")
@@ -63,6 +67,8 @@ cdef class Caller:
     cdef int require_call(self) except -1:
         if self.pointer == NULL:
             raise RuntimeError("the call is over")
+        if self.state.thread != PyThread_get_thread_ident():
+            raise RuntimeError("the store is in use on another thread")
         return 0
 
     cdef object look_up(self, object name, object missing):

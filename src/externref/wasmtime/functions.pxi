@@ -104,11 +104,14 @@ cdef class Func:
         for i in range(plan.param_count):
             put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], "parameter", i)
         # SAFETY: enter() found the store open, and nobody can close it before leave().
+        self.state.exception = None
+        self.state.calling = True
         if self.release_gil:
             with nogil:
                 error = call(context, &self.item, plan, raws, roots, &trap)
         else:
             error = call(context, &self.item, plan, raws, roots, &trap)
+        self.state.calling = False
         if error != NULL or trap != NULL:
             raise_failure(self.state, error, trap)
         if plan.result_count == 0:
@@ -131,7 +134,8 @@ cdef Func bind_func(object store, StoreState state, object item, bint release_gi
     cdef wasmtime_func_t func
     copy_item(item._func, ffi.wasmtime_func_t, &func, sizeof(wasmtime_func_t))
     require_same_store(state, func.store_id)
-    return new_func(store, state, &func, Signature(item.type(store)), release_gil, name)
+    # Of a Func made here: who made `item` may have given it a type() of his own.
+    return new_func(store, state, &func, Signature(get_func(&func).type(store)), release_gil, name)
 
 
 cdef Func bind_again(StoreState state, Func item, bint release_gil):
@@ -202,24 +206,34 @@ cdef class HostFunc:
         return 0
 
 
+cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *caller, bint called_by_us) noexcept:
+    """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends."""
+    cdef bint returned = False
+    try:
+        host.run(raws, caller)
+        returned = True
+    except BaseException as exception:
+        # No `return` in here: what Cython has for it crashes if there was no memory for a traceback.
+        end_by(host.state, exception, called_by_us)
+    return returned
+
+
 cdef wasm_trap_t *host_callback(
         void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *raws, size_t count) noexcept with gil:
     """What compiled code calls: the trampoline of every host function."""
     # SAFETY: env is the box that func() gave to the store, which is alive: it is calling.
     cdef HostFunc host = <HostFunc>object_of(raw_of_record(env))
     cdef StoreState state = host.state
-    cdef bint called_by_us = state.depth != 0
+    cdef bint called_by_us = state.calling
+    cdef bint returned
     # Also when wasmtime-py made the call: meanwhile other threads must not use the store.
     state.thread = PyThread_get_thread_ident()
     state.depth += 1
-    try:
-        host.run(raws, caller)
-        return NULL
-    except BaseException as exception:
-        end_by(state, exception, called_by_us)
-        return api.trap_new(HOST_TRAP, len(HOST_TRAP))
-    finally:
-        state.depth -= 1
+    state.calling = False
+    returned = returns(host, raws, caller, called_by_us)
+    state.calling = called_by_us
+    state.depth -= 1
+    return NULL if returned else api.trap_new(HOST_TRAP, HOST_TRAP_LENGTH)
 
 
 def func(store, functype, callable, /, access_caller=False):
@@ -245,6 +259,7 @@ def func(store, functype, callable, /, access_caller=False):
     cdef HostFunc host
     cdef StoreState state = state_of(store_of(store))
     cdef wasmtime_func_t made
+    cdef wasm_functype_t *type_address
     if not isinstance(functype, wasmtime.FuncType):
         raise TypeError(f"expected a wasmtime.FuncType, not {type(functype).__name__}")
     if not hasattr(callable, "__call__"):
@@ -255,12 +270,15 @@ def func(store, functype, callable, /, access_caller=False):
     host.callable = callable
     host.access_caller = access_caller
     # A type that comes from a module belongs to its engine, and aborts in a store of another.
-    new_type = host.signature.new_type()
-    state.enter()
+    type_address = host.signature.new_type()
     try:
-        # SAFETY: the store takes over the hold of the box and ends it when it is deleted.
-        api.func_new_unchecked(state.context, <wasm_functype_t *>address_in(new_type.ptr()), host_callback,
-                               new_record(host, False), end_record, &made)
+        state.enter()
+        try:
+            # SAFETY: the store takes over the hold of the box and ends it when it is deleted.
+            api.func_new_unchecked(state.context, type_address, host_callback, new_record(host, False), end_record,
+                                   &made)
+        finally:
+            state.leave()
     finally:
-        state.leave()
+        api.functype_delete(type_address)
     return get_func(&made)

@@ -78,28 +78,37 @@ cdef class Watch:
         return 0
 
 
+cdef bint goes_on(StoreState state, bint called_by_us) noexcept:
+    """Whether the code that runs is to go on. If not, or if anything goes wrong in here, it ends."""
+    cdef bint going = False
+    try:
+        state.watch.look()
+        going = True
+    except BaseException as exception:
+        end_by(state, exception, called_by_us)      # no `return` in here, see returns()
+    return going
+
+
 cdef wasmtime_error_t *at_tick(
         wasmtime_context_t *context, void *data, uint64_t *ticks_to_next, uint8_t *kind) noexcept with gil:
     """What compiled code calls when the deadline has come."""
     # SAFETY: data is the box that interruptible() gave to the store, which is alive: its code runs.
     cdef StoreState state = <StoreState>object_of(raw_of_record(data))
-    cdef bint called_by_us = state.depth != 0
+    cdef bint called_by_us = state.calling
     cdef bint locked = state.locked
+    cdef bint going
     ticks_to_next[0] = 1
     kind[0] = 0     # to go on
     # As in host_callback(), but that the code is interrupted anywhere: a signal handler must not come back to it.
     state.thread = PyThread_get_thread_ident()
     state.depth += 1
+    state.calling = False
     state.locked = True
-    try:
-        state.watch.look()
-        return NULL
-    except BaseException as exception:
-        end_by(state, exception, called_by_us)
-        return api.error_new(HOST_TRAP)
-    finally:
-        state.locked = locked
-        state.depth -= 1
+    going = goes_on(state, called_by_us)
+    state.locked = locked
+    state.calling = called_by_us
+    state.depth -= 1
+    return NULL if going else api.error_new(HOST_TRAP)
 
 
 # --- Engines ------------------------------------------------------------------------
@@ -120,11 +129,12 @@ cdef bint looks_at_epochs(object engine) except -1:
         except wasmtime.WasmtimeError:
             pass    # the engine counts none
         instance = wasmtime.Instance(store, wasmtime.Module(engine, EMPTY_FUNCTION), [])
+        code = None
         try:
             instance.exports(store)["f"](store)
         except wasmtime.Trap as trap:
-            return trap.trap_code == wasmtime.TrapCode.INTERRUPT
-    return False
+            code = trap.trap_code
+    return code == wasmtime.TrapCode.INTERRUPT
 
 
 cdef EngineClock clock_of(object engine):
@@ -163,12 +173,12 @@ def count_epoch(dict attributes, /):
     attributes[COUNTED_ATTRIBUTE] = True
 
 
-def set_deadline(dict attributes, /):
-    """Called before a program sets a store's deadline, with the store's dictionary.
+def set_deadline(store, /):
+    """Called before a program sets a store's deadline.
 
     Raises RuntimeError if the store is interruptible: its deadline is the next tick.
     """
-    cdef StoreState state = attributes.get(STATE_ATTRIBUTE)
+    cdef StoreState state = states.get(address_of(store))
     if state is not None and state.watch is not None:
         raise RuntimeError("the store is interruptible: its time is the timeout of externref.wasmtime.interruptible()")
 

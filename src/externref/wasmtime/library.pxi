@@ -81,7 +81,11 @@ cdef struct Functions:
     bool_t (*caller_export_get)(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *) noexcept nogil
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
     wasm_trap_t *(*trap_new_code)(uint8_t) noexcept nogil
+    void (*trap_delete)(wasm_trap_t *) noexcept nogil
     wasmtime_error_t *(*error_new)(const char *) noexcept nogil
+    void (*error_delete)(wasmtime_error_t *) noexcept nogil
+    void (*functype_delete)(wasm_functype_t *) noexcept nogil
+    void (*store_delete)(void *) noexcept nogil
     void (*store_epoch_deadline_callback)(
         void *, wasmtime_error_t *(*)(wasmtime_context_t *, void *, uint64_t *, uint8_t *) noexcept nogil,
         void *, void (*)(void *) noexcept nogil) noexcept nogil
@@ -179,7 +183,11 @@ load(&api.memory_size, "wasmtime_memory_size", "8pp")
 load(&api.caller_export_get, "wasmtime_caller_export_get", "bpp8p")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
 load(&api.trap_new_code, "wasmtime_trap_new_code", "p1")
+load(&api.trap_delete, "wasm_trap_delete", "vp")
 load(&api.error_new, "wasmtime_error_new", "pp")
+load(&api.error_delete, "wasmtime_error_delete", "vp")
+load(&api.functype_delete, "wasm_functype_delete", "vp")
+load(&api.store_delete, "wasmtime_store_delete", "vp")
 load(&api.store_epoch_deadline_callback, "wasmtime_store_epoch_deadline_callback", "vpppp")
 load(&api.context_set_epoch_deadline, "wasmtime_context_set_epoch_deadline", "vp8")
 load(&api.engine_clone, "wasmtime_engine_clone", "pp")

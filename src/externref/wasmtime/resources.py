@@ -12,8 +12,7 @@ from typing import Any
 from wasmtime import StoreContext, Storelike, component
 
 from externref._core import VMExternRef
-from externref.wasmtime import _after_close
-from externref.wasmtime._calls import address_of
+from externref.wasmtime._calls import address_of, after_close
 
 _type_numbers = itertools.count(1 << 31)    # a program has few of its own, and counts them from 0
 _kinds: "weakref.WeakSet[Resource]" = weakref.WeakSet()
@@ -25,7 +24,7 @@ def _forget(address: int) -> None:
         kind._forget(address)
 
 
-_after_close.append(_forget)
+after_close.append(_forget)
 
 
 class _Given(component.ResourceHost):
@@ -60,8 +59,8 @@ class Resource:
             host.add_func("make", lambda store: things.own(Thing()))                        # -> own<thing>
             host.add_func("use", lambda store, thing: things.value(store, thing).use())     # borrow or own
 
-    Any object is a resource; a VMExternRef passes as the reference that it is. What a component owns holds one count, given up
-    when the component drops the resource, when it gives it back and value() takes it, or when the store is
+    Any object is a resource; a VMExternRef passes as the reference that it is. What a component owns holds one count,
+    given up when the component drops the resource, when it gives it back and value() takes it, or when the store is
     closed. The release runs finalizers at that point, on that thread.
 
     One of these may serve several stores. Needs the GIL; a store is used by one thread at a time.
@@ -106,7 +105,8 @@ class Resource:
         """The object of a resource that came from a component.
 
         store: what the host function was called with, or the Store that a component's function was called with.
-        resource: what a borrow<...> or own<...> came as, to be used up. An owned one is over: the caller has the object.
+        resource: what a borrow<...> or own<...> came as, to be used up. An owned one is over: the caller has the
+            object.
 
         Raises TypeError if it is no resource of this type, ValueError if it is over, WasmtimeError as wasmtime-py does.
         """

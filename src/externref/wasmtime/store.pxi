@@ -7,15 +7,16 @@ cdef class Watch
 
 @cython.final
 cdef class StoreState:
-    """What we know of a wasmtime.Store. The store holds it, and so does all that is bound."""
+    """What we know of a wasmtime.Store. It is among the `states` until the store is closed; what is bound has it."""
     cdef wasmtime_context_t *context    # NULL once the store is closed
     cdef uint64_t store_id              # what its functions, tables and globals carry
     cdef Py_ssize_t depth               # operations in progress, one inside another
     cdef unsigned long thread           # whose they are
+    cdef bint calling                   # what runs is compiled code that a bound call entered, not a host function
     cdef bint locked                    # wasmtime is in the middle of something: it runs finalizers, a signal handler
     cdef Watch watch                    # None if it is not interruptible
     cdef object store                   # a weak reference to it
-    cdef object exception               # a host function's, on its way to the call that it ends
+    cdef object exception               # a host function's, on its way to the bound call that it ends
 
     cdef int enter(self) except -1:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
@@ -33,31 +34,84 @@ cdef class StoreState:
 
     cdef void leave(self) noexcept:
         self.depth -= 1
-        if self.depth == 0 and self.exception is not None:
-            self.exception = None
 
 
-# Under these names the store's own dictionary keeps it, and that the store is closed.
-cdef str STATE_ATTRIBUTE = "_externref_state"
-cdef str CLOSED_ATTRIBUTE = "_externref_closed"
+# Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
+cdef dict states = {}
+
+# Under these names wasmtime-py has the store's pointers in its dictionary: None once it is closed.
+cdef str POINTER_ATTRIBUTE = "_Managed__ptr"
+cdef str CONTEXT_ATTRIBUTE = "_Store__context"
+
+after_close = []        # functions that are called with what address_of() was, of each store that was deleted
 
 
-def begin_close(dict attributes, /):
-    """Called before a store is deleted, with its dictionary: nothing bound reaches it from here on. Whether it is to
-    be deleted: not if that is done, or being done.
+def close_store(dict attributes, pointer, /):
+    """Deletes a store, by its dictionary and the pointer to it; nothing if that was done.
 
-    Raises RuntimeError if an operation is in progress, which would go on in freed memory.
+    It is closed for everybody before that begins, which runs finalizers and lets other threads run.
+    Raises RuntimeError if something runs in it, which would go on in freed memory.
     """
-    # No Python code runs in here, nor another thread.
-    cdef StoreState state = attributes.get(STATE_ATTRIBUTE)
+    cdef void *address = address_in(pointer)
+    cdef StoreState state
+    context = attributes.get(CONTEXT_ATTRIBUTE)
+    number = None if context is None else <uintptr_t>address_in(context)
+    # No Python code runs from here to the end of the deletion, nor another thread until it begins.
+    state = states.get(number)
+    if state is not None and state.depth != 0:
+        raise RuntimeError("the store is in use, it cannot be closed")
+    if attributes.get(POINTER_ATTRIBUTE) is None:
+        return
+    attributes[POINTER_ATTRIBUTE] = attributes[CONTEXT_ATTRIBUTE] = None
     if state is not None:
-        if state.depth != 0:
-            raise RuntimeError("the store is in use, it cannot be closed")
         state.context = NULL
-    if CLOSED_ATTRIBUTE in attributes:
+        del states[number]
+    with nogil:
+        api.store_delete(address)
+    for function in after_close:
+        function(number)
+
+
+def collect(store, /):
+    """Store.gc(), if anything was bound in the store: whether it was. Nothing may use the store meanwhile.
+
+    Raises RuntimeError if another thread uses it, or if it is in the middle of something; WasmtimeError.
+    """
+    cdef StoreState state = states.get(address_of(store))
+    cdef wasmtime_error_t *error
+    if state is None:
         return False
-    attributes[CLOSED_ATTRIBUTE] = True
+    state.enter()
+    state.locked = True
+    # Here and not in Python, where the main thread might drain: finalizers may use the store.
+    with nogil:
+        error = api.context_gc(state.context)
+    state.locked = False
+    state.leave()
+    check(error)
     return True
+
+
+def begin_use(store, /):
+    """Called before wasmtime-py itself uses a store, or that of a Caller of its own: what to end it with, by end_use().
+
+    Raises RuntimeError if another thread uses the store, or if it is in the middle of something.
+    """
+    cdef StoreState state = states.get(address_of(store))
+    if state is None:
+        return None
+    state.enter()
+    before = state.calling
+    state.calling = False
+    return state, before
+
+
+def end_use(token, /):
+    cdef StoreState state
+    if token is not None:
+        state, before = token
+        state.calling = before
+        state.leave()
 
 
 def address_of(store, /):
@@ -70,31 +124,34 @@ cdef StoreState state_of(object store):
     """The state of a store, made when it is first seen."""
     cdef StoreState state
     cdef wasmtime_func_t probe
+    cdef wasm_functype_t *type_address
     if not isinstance(store, wasmtime.Store):
         raise TypeError(f"expected a wasmtime.Store, not {type(store).__name__}")
-    cdef dict attributes
-    cdef wasm_functype_t *type_address
-    context = store._context()      # ValueError if closed
-    attributes = store.__dict__
-    found = attributes.get(STATE_ATTRIBUTE)
-    if found is not None:
-        return found
+    address = address_of(store)     # ValueError if closed
+    state = states.get(address)
+    if state is not None:
+        return require_store(state, store)
     state = StoreState.__new__(StoreState)
     state.store = weakref.ref(store)
     # There is no function that tells a store's id; its items carry it. The type is a new one: once
     # used it belongs to an engine, and aborts in a store of another.
     function_type = wasmtime.FuncType([], [])
-    type_address = <wasm_functype_t *>address_in(function_type.ptr())
-    state.context = <wasmtime_context_t *>address_in(context)
+    type_address = <wasm_functype_t *>address_in(function_type._consume())
+    state.context = <wasmtime_context_t *><uintptr_t>address
     # Up to here other code has run, which may have done the same, or closed the store; from here on none does.
-    found = attributes.get(STATE_ATTRIBUTE)
-    if found is not None:
-        return found
-    if CLOSED_ATTRIBUTE in attributes:
+    found = states.get(address)
+    if found is None and (<dict>store.__dict__).get(POINTER_ATTRIBUTE) is not None:
+        api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
+        state.store_id = probe.store_id
+        states[address] = found = state
+    api.functype_delete(type_address)
+    return require_store(found, store)
+
+
+cdef StoreState require_store(StoreState state, object store):
+    """The state, if it is this store's, and not that of a newer one at the same address."""
+    if state is None or state.store() is not store:
         raise ValueError("already closed")
-    api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
-    state.store_id = probe.store_id
-    attributes[STATE_ATTRIBUTE] = state
     return state
 
 
@@ -117,8 +174,14 @@ cdef int require_same_state(StoreState state, StoreState other) except -1:
 
 # --- Failures -----------------------------------------------------------------------
 
-# A trap of ours is told from wasmtime-py's "python exception" by its text.
-cdef bytes HOST_TRAP = b"Python exception in a host function of externref.wasmtime"
+# The text of our traps. Who sees it called by other means than a bound call.
+cdef const char *HOST_TRAP = b"Python exception in a host function of externref.wasmtime"
+cdef size_t HOST_TRAP_LENGTH = strlen(HOST_TRAP)
+
+# The text that wasmtime-py's traps end with: it comes after the names of functions, which are the guest's.
+cdef str THEIR_TRAP = "python exception"
+
+cdef object their_functions = wasmtime_func_module      # also when this module's names are gone, as at exit
 
 
 cdef object exception_of(wasmtime_error_t *error, wasm_trap_t *trap):
@@ -130,24 +193,27 @@ cdef object exception_of(wasmtime_error_t *error, wasm_trap_t *trap):
 
 
 cdef int raise_failure(StoreState state, wasmtime_error_t *error, wasm_trap_t *trap) except -1:
-    """Raises what ended a call: the exception of a host function, ours or wasmtime-py's, as it is."""
-    failure = exception_of(error, trap)
+    """Raises what ended a bound call: the exception of a host function, ours or wasmtime-py's, as it is."""
     raised = state.exception
-    if raised is not None and HOST_TRAP.decode() in str(failure):
+    if raised is not None:
         state.exception = None
-        if wasmtime_func_module.LAST_EXCEPTION is raised:
-            wasmtime_func_module.LAST_EXCEPTION = None
+        if error != NULL:
+            api.error_delete(error)
+        else:
+            api.trap_delete(trap)
         raise raised
-    wasmtime_func_module.maybe_raise_last_exn()
+    failure = exception_of(error, trap)
+    if str(failure).rstrip().endswith(THEIR_TRAP):
+        their_functions.maybe_raise_last_exn()
     raise failure
 
 
 cdef void end_by(StoreState state, object exception, bint called_by_us) noexcept:
-    """Says what ends compiled code by a failure of ours: the innermost of the calls that this may end is ours, or
-    wasmtime-py's."""
+    """Says what ends the innermost call, which is a bound one, or wasmtime-py's."""
     if called_by_us:
         state.exception = exception
-    wasmtime_func_module.LAST_EXCEPTION = exception
+    else:
+        their_functions.LAST_EXCEPTION = exception
 
 
 cdef int check(wasmtime_error_t *error) except -1:

@@ -72,10 +72,10 @@ cdef class Signature:
         self.plan.result_count = len(self.results)
         self.plan.slot_count = max(len(self.params), len(self.results))
 
-    cdef object new_type(self):
-        """A wasmtime.FuncType that belongs to no engine yet."""
+    cdef wasm_functype_t *new_type(self) except NULL:
+        """A type that belongs to no engine yet; the caller's, and no Python object's, which somebody could close."""
         params, results = new_vector(self.params), new_vector(self.results)
-        return wasmtime.FuncType._from_ptr(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)), None)
+        return <wasm_functype_t *>address_in(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)))
 
     cdef tuple names(self):
         """Of the types of the parameters, and of the results."""

@@ -1,0 +1,100 @@
+"""What importing externref.wasmtime changes in wasmtime-py, for its whole process; once, however often it is imported.
+
+- `Store.close()` raises RuntimeError while something runs in the store, and marks it as closed before it deletes it:
+  the finalizers that this runs cannot use it any more.
+- Calls, instantiations and collections that wasmtime-py makes itself count as uses of the store, if anything was bound
+  in it: while one goes on, another thread gets RuntimeError from bound items and from wasmtime-py's own calls.
+- Externrefs that were made here are read as their objects by wasmtime-py's own functions too, and those make theirs as
+  they are made here, so that no finalizer runs Python code in the middle of wasmtime's work.
+- `Engine.increment_epoch()` and `Store.set_epoch_deadline()` raise RuntimeError where a store was made interruptible.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import wasmtime
+from wasmtime import _func, _instance, _instance_pre, _linker, _value
+from wasmtime._slab import Slab
+
+from externref.wasmtime import _calls
+
+
+class SlabAndOurs(Slab):  # type: ignore[type-arg, unused-ignore]
+    """wasmtime-py's slab of objects, which also knows the externrefs made here."""
+
+    def get(self, idx: int) -> Any:
+        data = idx + 1      # as wasmtime-py's _unintern got it from the externref
+        return _calls.object_at(data) if data & _calls.TAG else super().get(idx)
+
+
+@contextlib.contextmanager
+def enter_wasm(store: Any) -> Iterator[Any]:
+    with theirs.enter_wasm(store) as trap, used(store):
+        yield trap
+
+
+@contextlib.contextmanager
+def used(store: Any) -> Iterator[None]:
+    """Uses the store, if anything was bound in it. Raises as a bound call would."""
+    token = _calls.begin_use(store)     # RuntimeError
+    try:
+        yield
+    finally:
+        _calls.end_use(token)
+
+
+def gc(self: Any) -> None:
+    if not _calls.collect(self):
+        theirs.gc(self)
+
+
+def delete(self: Any, ptr: Any) -> None:
+    _calls.close_store(self.__dict__, ptr)      # raises if something runs
+
+
+def increment_epoch(self: Any) -> None:
+    _calls.count_epoch(self.__dict__)       # raises if our clock does
+    theirs.increment_epoch(self)
+
+
+def set_epoch_deadline(self: Any, ticks_after_current: int) -> None:
+    _calls.set_deadline(self)      # raises if the store is interruptible
+    theirs.set_epoch_deadline(self, ticks_after_current)
+
+
+class Theirs:
+    """What was there before."""
+
+    def __init__(self) -> None:
+        self.enter_wasm = _func.enter_wasm
+        self.gc = wasmtime.Store.gc
+        self.increment_epoch = wasmtime.Engine.increment_epoch
+        self.set_epoch_deadline = wasmtime.Store.set_epoch_deadline
+        self.finalizer = _value._externref_finalizer    # wasmtime still calls it, for what it got before
+
+
+def install() -> Theirs:
+    before = Theirs()
+    changes_by_owner: dict[Any, dict[str, Any]] = {
+        _func: {"enter_wasm": enter_wasm},
+        _instance: {"enter_wasm": enter_wasm},
+        _instance_pre: {"enter_wasm": enter_wasm},
+        _linker: {"enter_wasm": enter_wasm},
+        _value: {"_intern": _calls.intern,
+                 "_externref_finalizer": type(before.finalizer)(_calls.finalizer_address)},
+        _value.SLAB: {"__class__": SlabAndOurs},
+        wasmtime.Store: {"gc": gc, "_delete": delete, "set_epoch_deadline": set_epoch_deadline},
+        wasmtime.Engine: {"increment_epoch": increment_epoch},
+    }
+    for owner, changes in changes_by_owner.items():
+        for name, value in changes.items():
+            setattr(owner, name, value)
+    return before
+
+
+# wasmtime-py keeps it: this module may be imported again, after it was taken out of sys.modules.
+KEEPER = "_before_externref"
+if not hasattr(wasmtime, KEEPER):
+    setattr(wasmtime, KEEPER, install())
+theirs: Theirs = getattr(wasmtime, KEEPER)

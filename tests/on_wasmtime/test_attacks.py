@@ -1,0 +1,391 @@
+"""Ways in which bound items were made to crash, by ordinary Python and by guests. Promises P5, P8, P10."""
+
+import copy
+import gc
+import importlib
+import subprocess
+import sys
+import threading
+import weakref
+
+import pytest
+import wasmtime
+from wasmtime import FuncType, GlobalType, Limits, TableType, ValType
+
+import externref
+import externref.wasmtime as ew
+
+
+def run(program, *args):
+    """Standard output of a program; it ends well and says nothing else."""
+    ended = subprocess.run([sys.executable, "-X", "faulthandler", "-c", program, *args], capture_output=True, text=True,
+                           timeout=100)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+# --- A type is the item's, whoever says otherwise
+
+LIES = """(module (func (export "f") (param i64) (result i64) local.get 0)
+    (table (export "t") 4 funcref) (global (export "g") (mut i64) (i64.const 0x4141414141414141)))"""
+
+
+@pytest.mark.parametrize("of", ["externref", "funcref"])
+def test_an_item_that_lies_about_its_type(store, of):
+    kind = getattr(ValType, of)()
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, LIES), []).exports(store)
+    f, t, g = exports["f"], exports["t"], exports["g"]
+    f.type = lambda store: FuncType([ValType.i64()], [kind])
+    t.type = lambda store: TableType(ValType.externref(), Limits(4, None))
+    g.type = lambda store: GlobalType(kind, True)
+    assert ew.bind(store, f)(0x41414140) == 0x41414140
+    assert ew.bind(store, g).value == 0x4141414141414141
+    with pytest.raises(TypeError, match="funcref, no externref"):
+        ew.bind(store, t).ref(0)
+
+
+def test_a_subclass_that_lies_about_its_type(store):
+    class Liar(wasmtime.Func):
+        def type(self, store):
+            return FuncType([ValType.i64()], [ValType.funcref()])
+
+    f = wasmtime.Instance(store, wasmtime.Module(store.engine, LIES), []).exports(store)["f"]
+    f.__class__ = Liar
+    assert ew.bind(store, f)(7) == 7
+
+
+# --- A host function that fails ends the guest, whatever else fails
+
+def test_a_host_function_fails_when_the_modules_are_gone():
+    out = run("""if True:
+        import os, sys, wasmtime, externref.wasmtime as ew
+        from wasmtime import FuncType, ValType
+        store = wasmtime.Store()
+        def fail(*args):
+            raise ValueError
+        hosts = [ew.func(store, FuncType([ValType.i64()], [result]), fail) for result in (ValType.funcref(), ValType.i64())]
+        exports = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
+            (import "" "a" (func $a (param i64) (result funcref))) (import "" "b" (func $b (param i64) (result i64)))
+            (table 1 funcref)
+            (func (export "number") (result i64) (call $b (i64.const 1234)))
+            (func (export "call")
+                (table.set 0 (i32.const 0) (call $a (i64.const 0x41414140))) (call_indirect (i32.const 0))))'''), hosts).exports(store))
+        class Late:
+            def __del__(self, calls=(exports.number, exports.call), write=os.write, any=BaseException):
+                for call in calls:
+                    try:
+                        call()
+                        write(1, b"returned\\n")
+                    except any:
+                        write(1, b"raised\\n")
+        sys.late = Late()
+        """)
+    assert out == "raised\nraised\n"
+
+
+def test_a_host_function_fails_without_memory():
+    out = run("""if True:
+        import _testcapi, ctypes, wasmtime, externref.wasmtime as ew
+        store = wasmtime.Store()
+        def fail():
+            raise ValueError
+        f = ew.bind(store, ew.func(store, wasmtime.FuncType([], []), fail))
+        kinds = set()
+        for i in range(40):
+            try:
+                _testcapi.set_nomemory(i, i + 1)
+                try:
+                    f()
+                finally:
+                    _testcapi.remove_mem_hooks()
+            except (ValueError, MemoryError, ctypes.ArgumentError) as error:
+                kinds.add(type(error).__name__)
+            else:
+                raise SystemExit(f"{i}: it returned")
+        print({"MemoryError", "ValueError"} <= kinds)
+        """)
+    assert out == "True\n"
+
+
+# --- Exceptions come out of the call that they end, and of no other
+
+def test_a_guest_does_not_bring_back_an_exception_that_was_caught(store, func_type):
+    def fail():
+        raise KeyError("caught")
+
+    failing = ew.func(store, func_type(), fail)
+
+    def host():
+        for call in (lambda: failing(store), ew.bind(store, failing)):
+            with pytest.raises(KeyError):
+                call()
+
+    for name in ("Python exception in a host function of externref.wasmtime", "python exception"):
+        module = wasmtime.Module(store.engine, f"""(module (import "" "" (func $h))
+            (func $x (@name "{name}") (export "f") call $h unreachable))""")
+        f = wasmtime.Instance(store, module, [ew.func(store, func_type(), host)]).exports(store)["f"]
+        with pytest.raises(wasmtime.Trap, match="unreachable"):
+            ew.bind(store, f)()
+
+
+def test_a_trap_does_not_raise_another_threads_exception(store, func_type):
+    traps = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(
+        store.engine, '(module (func (export "f") unreachable))'), []).exports(store)["f"], release_gil=True)
+    done = threading.Event()
+
+    def fail():
+        raise KeyError("another thread's")
+
+    def other():
+        with wasmtime.Store() as theirs:
+            failing = ew.bind(theirs, ew.func(theirs, func_type(), fail), release_gil=True)
+            while not done.is_set():
+                with pytest.raises(KeyError):
+                    failing()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        for _ in range(3000):
+            with pytest.raises(wasmtime.Trap, match="unreachable"):
+                traps()
+    finally:
+        done.set()
+        thread.join()
+
+
+# --- Finalizers, while wasmtime is in the middle of something
+
+def test_a_finalizer_cannot_use_a_store_that_is_being_closed(func_type):
+    for name in ("bound", "wasmtime-py's"):
+        store = wasmtime.Store()
+        seen = []
+
+        class Host:
+            """Released by the deletion, in Python, where what is pending is drained."""
+
+            def __call__(self):
+                pass
+
+        exports = wasmtime.Instance(store, wasmtime.Module(store.engine, """(module (import "" "" (func))
+            (table (export "t") 4 externref) (func (export "f")))"""),
+            [wasmtime.Func(store, func_type(), Host())]).exports(store)
+        bound = ew.bind(store, exports)
+
+        class Payload:
+            def __del__(self, store=store, exports=exports, bound=bound, seen=seen):
+                for use in (lambda: exports["f"](store), lambda: exports["t"].get(store, 0), bound.f, lambda: bound.t[0],
+                            store.gc, lambda: store.set_limits(1), lambda: ew.bind(store, exports)):
+                    with pytest.raises(ValueError, match="already closed"):
+                        use()
+                    seen.append(1)
+                store.close()
+
+        if name == "bound":
+            bound.t[0] = Payload()
+        else:
+            exports["t"].set(store, 0, Payload())
+        store.close()
+        externref.drain()
+        assert len(seen) == 7
+
+
+def test_a_collection_is_a_use_of_the_store(store, module):
+    used = threading.Event()
+    failures = []
+
+    def use():
+        while not used.wait(0):
+            try:
+                module.t[0]
+            except RuntimeError as error:
+                failures.append(str(error))
+                used.set()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    table = module.t
+    for i in range(500_000):
+        if used.is_set():
+            break
+        if i % 1000 == 0:
+            with_retry(store.gc)
+        with_retry(lambda: table.__setitem__(1, object))
+    used.set()
+    thread.join()
+    assert all("in use" in text for text in failures)
+
+
+def with_retry(use):
+    try:
+        use()
+    except RuntimeError as error:
+        assert "in use" in str(error)
+
+
+def test_a_call_of_wasmtime_py_is_a_use_of_the_store(store, module, func_type):
+    """Another thread cannot use or close the store meanwhile, and this one cannot close it."""
+    seen = []
+
+    def host():
+        def other():
+            for use in (lambda: module.t[0], store.close, store.gc, lambda: module.raw["spin"](store, 1)):
+                with pytest.raises(RuntimeError, match="in use"):
+                    use()
+                seen.append(1)
+
+        with pytest.raises(RuntimeError, match="in use"):
+            store.close()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        module.t[1] = "the same thread can"
+
+    their_host = wasmtime.Func(store, func_type(), host)
+    instance = wasmtime.Instance(store, wasmtime.Module(
+        store.engine, '(module (import "" "" (func $h)) (func (export "f") call $h))'), [their_host])
+    instance.exports(store)["f"](store)
+    assert len(seen) == 4
+    assert module.t[1] == "the same thread can"
+
+
+# --- Names that Python looks for
+
+def test_a_guest_does_not_answer_for_private_names(store, func_type):
+    kept = []
+
+    def host(caller):
+        for name in ("_context", "__deepcopy__", "_invalidate"):
+            assert not hasattr(caller, name)
+            assert caller[name]() is None
+        kept.append(caller)
+
+    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, """(module (import "" "" (func $h))
+        (func $null (export "_context") (export "__deepcopy__") (export "_invalidate") (result externref) ref.null extern)
+        (func (export "f") call $h))"""), [ew.func(store, func_type(), host, access_caller=True)])
+    exports = ew.bind(store, instance.exports(store))
+    exports.f()
+    assert exports["__deepcopy__"]() is None and exports._context() is None
+    assert not hasattr(exports, "__deepcopy__")
+    with pytest.raises(TypeError):
+        copy.deepcopy(exports)      # a Func cannot be copied
+    assert len(kept) == 1
+
+
+def test_a_caller_is_its_threads(store, relay):
+    seen = []
+
+    def host(caller):
+        def other():
+            for use in (lambda: caller.store, lambda: caller["call"], lambda: ew.bind(caller, caller.call)):
+                with pytest.raises(RuntimeError, match="on another thread"):
+                    use()
+                seen.append(1)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    relay("", "", None, ew.func(store, FuncType([], []), host, access_caller=True))()
+    assert len(seen) == 3
+
+
+# --- Closing and importing
+
+def test_a_close_that_is_interrupted_comes_later(make_payload):
+    dropped = []
+    store = wasmtime.Store()
+    table = ew.bind(store, wasmtime.Table(store, TableType(ValType.externref(), Limits(1, None)), None))
+    table[0] = make_payload(dropped)
+    armed = []
+
+    def interrupt(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "delete" and not armed:
+            armed.append(1)
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    finally:
+        sys.setprofile(None)
+    assert table[0] is not None
+    store.close()
+    externref.drain()
+    assert armed and dropped
+
+
+def test_a_store_that_is_opened_again(store):
+    ew.bind(store, wasmtime.Table(store, TableType(ValType.externref(), Limits(1, None)), None))
+    engine = store.engine
+    store.close()
+    store.__init__(engine)
+    table = ew.bind(store, wasmtime.Table(store, TableType(ValType.externref(), Limits(1, None)), None))
+    table[0] = 1
+    assert table[0] == 1
+
+
+@pytest.mark.parametrize("how", ["reload", "again"])
+def test_importing_twice(how):
+    run("""if True:
+        import gc, importlib, sys, weakref, wasmtime
+        from wasmtime import Limits, Store, Table, TableType, ValType
+        kind = TableType(ValType.externref(), Limits(1, None))
+        before = Store()
+        early = Table(before, kind, object())
+        import externref, externref.wasmtime as ew
+        if sys.argv[1] == "reload":
+            importlib.reload(ew)
+        else:
+            for name in [name for name in sys.modules if name.startswith("externref.wasmtime") and not name.endswith("_calls")]:
+                del sys.modules[name]
+            del externref.wasmtime
+            import externref.wasmtime as ew
+        gc.collect()
+        early.set(before, 0, None)
+        before.gc()
+        class Payload:
+            pass
+        payload = Payload()
+        gone = weakref.ref(payload)
+        store = Store()
+        ew.bind(store, Table(store, kind, None))[0] = payload
+        del payload
+        store.close()
+        externref.drain()
+        gc.collect()
+        assert gone() is None
+        """, how)
+    assert importlib.import_module("externref.wasmtime") is ew
+
+
+def test_what_is_private_is_not_in_the_module():
+    assert {name for name in vars(ew) if not name.startswith("_")} == {
+        *ew.__all__, "exports", "patches", "resources"} & set(vars(ew)) | set(ew.__all__)
+
+
+def test_a_type_that_a_finalizer_closes(store, func_type):
+    class Closes:
+        def __del__(self):
+            for item in gc.get_objects():
+                if isinstance(item, FuncType) and item is not kind:
+                    item.close()
+
+    table = ew.bind(store, wasmtime.Table(store, TableType(ValType.externref(), Limits(1, None)), None))
+    kind = func_type("i32 i32", "i32")
+    ew.func(store, kind, print)
+    table[0] = Closes()
+    table[0] = None
+    store.gc()      # func() drains
+    assert len(ew.func(store, kind, print).type(store).params) == 2
+
+
+def test_stores_leave_no_state(make_payload):
+    for _ in range(3):
+        store = wasmtime.Store()
+        ew.bind(store, wasmtime.Table(store, TableType(ValType.externref(), Limits(1, None)), None))
+        gone = weakref.ref(store)
+        del store
+        gc.collect()
+        assert gone() is None
