@@ -13,12 +13,20 @@ def run(*args):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+# Private Python modules over packages that have no types: only the face, which has a stub, is checked.
+UNTYPED = """
+[mypy]
+[mypy-externref.numba.*]
+ignore_errors = True
+"""
+
+
 def test_stubs_match_the_module(tmp_path):
-    # These import the runtime that they are for, which may be missing.
-    adapters = write(tmp_path / "allowlist", "externref.numba\nexternref.wasmtime\n")
+    # These import the runtime that they are for, which may be missing; numba's decorators make no functions.
+    adapters = write(tmp_path / "allowlist", "externref.numba\nexternref.numba._.*\nexternref.wasmtime\n")
     run("mypy.stubtest", "externref", "--ignore-missing-stub", "--ignore-disjoint-bases",
         "--allowlist", adapters, "--ignore-unused-allowlist",
-        "--mypy-config-file", write(tmp_path / "mypy.ini", "[mypy]\n"))
+        "--mypy-config-file", write(tmp_path / "mypy.ini", UNTYPED))
 
 
 def write(path, text):

@@ -1,12 +1,13 @@
 """What nopython code can do with a reference, and that everything else is a typing error. Promise P7."""
 
 import pytest
-from numba import njit
+from numba import njit, typed, types
 from numba.core.errors import TypingError
 
 import externref
 import externref.numba as ern
 from externref import VMExternRef
+from externref.numba import vmexternref
 
 
 def test_equality(ref):
@@ -18,6 +19,70 @@ def test_equality(ref):
     assert compare(ref, ref.clone()) == (True, False, True, False)
     assert compare(ref, other) == (False, True, False, True)
     assert njit(lambda ref: ref == None)(ref) is False  # noqa: E711
+
+
+optional = types.optional(vmexternref)
+
+
+@pytest.mark.parametrize(("left_type", "right_type"), [
+    (optional, optional), (optional, vmexternref), (vmexternref, optional),
+], ids=str)
+def test_equality_of_what_may_be_none(ref, left_type, right_type):
+    @njit([types.UniTuple(types.boolean, 4)(left_type, right_type)])
+    def compare(a, b):
+        return a == b, a != b, a is b, a is not b
+
+    other = VMExternRef(ref.value)
+    lefts = [ref, None] if left_type == optional else [ref]
+    rights = [ref.clone(), other, None] if right_type == optional else [ref.clone(), other]
+    for left in lefts:
+        for right in rights:
+            same = left == right
+            assert compare(left, right) == (same, not same, same, not same)
+    del right, rights
+
+
+def test_truth(ref):
+    def truths(ref):
+        return (1 if ref else 0), bool(ref), not ref, ref is None, ref is not None
+
+    assert njit(truths)(ref) == (1, True, False, False, True)
+    maybe = njit([types.Tuple([types.intp, *[types.boolean] * 4])(optional)])(truths)
+    assert maybe(ref) == (1, True, False, False, True)
+    assert maybe(None) == (0, False, True, True, False)
+
+
+def test_none_in_a_branch(ref):
+    @njit
+    def find(refs, wanted):
+        for ref in refs:
+            if ref == wanted:
+                return ref
+        return None
+
+    @njit
+    def count(refs, wanted):
+        best, found = None, 0
+        for _ in range(10):
+            best = find(refs, wanted)
+            if best:
+                found += 1
+        return found, best is None, best == wanted
+
+    other = VMExternRef(None)
+    refs = typed.List([other, ref])
+    assert count(refs, ref) == (10, False, True)
+    assert count(refs, VMExternRef(1)) == (0, True, False)
+    assert njit(lambda ref=None: ref is None)() is True
+    assert njit(lambda ref, other: (ref if other is None else other))(ref, None) == ref
+
+
+def test_what_is_not_there(ref):
+    """What needs a reference refuses None."""
+    hash_in_numba = njit([types.intp(optional)])(lambda ref: hash(ref))
+    assert hash_in_numba(ref) == hash(ref)
+    with pytest.raises(TypeError, match="expected VMExternRef_v1, got None"):
+        hash_in_numba(None)
 
 
 def test_hash_is_pythons():
