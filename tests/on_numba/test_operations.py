@@ -170,3 +170,35 @@ def test_clone_and_drop_are_not_for_python(function):
 def test_anything_else_is_a_typing_error(ref, operation, message):
     with pytest.raises(TypingError, match=message):
         njit(operation)(ref)
+
+
+def a_generator_of(ref):
+    yield ref
+
+
+def a_generator_with_an_argument(ref):
+    yield 1
+
+
+def a_generator_that_keeps_one(refs):
+    ref = refs[0]
+    yield 1
+    yield ref.raw
+
+
+@pytest.mark.parametrize(("generator", "make"), [
+    (a_generator_of, lambda ref: ref), (a_generator_with_an_argument, lambda ref: ref),
+    (a_generator_with_an_argument, lambda ref: (1, (ref, 2))),
+    (a_generator_that_keeps_one, lambda ref: typed.List([ref])),
+])
+def test_a_generator_holds_no_reference(ref, generator, make):
+    compiled = njit(generator)
+    value = make(ref)
+    with pytest.raises(TypingError, match="a generator cannot hold a VMExternRef"):
+        compiled(value)
+    del value
+
+
+def test_other_generators():
+    assert list(njit(a_generator_of)(3)) == [3]
+    assert list(njit(a_generator_with_an_argument)((1, 2))) == [1]

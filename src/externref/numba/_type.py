@@ -3,6 +3,7 @@
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
 from numba.core.runtime import _nrt_python
 from numba.cpython import tupleobj  # noqa: F401  whose constants are replaced: they must be there before
@@ -39,6 +40,19 @@ class VMExternRefModel(models.OpaqueModel):
 
     def get_nrt_meminfo(self, builder, value):
         return value
+
+
+@register_model(types.Generator)
+class GeneratorModel(models.GeneratorModel):
+    """Numba's own, but that it refuses references: numba frees what a generator holds too early, or never (numba issues
+    8800 and 1278). That a program crashes later is too late to hear of it."""
+
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type)
+        held = [typ for typ in (*fe_type.arg_types, *fe_type.state_types) if not isinstance(typ, types.Omitted)]
+        if any(vmexternref in dmm.lookup(typ).traverse_types() for typ in held):
+            raise TypingError("a generator cannot hold a VMExternRef: numba counts what generators hold wrongly; "
+                              "return a typed.List")
 
 
 # --- Between Python and nopython code -----------------------------------------------
