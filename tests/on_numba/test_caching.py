@@ -6,13 +6,17 @@ import sys
 
 def test_cached_code_in_other_processes(tmp_path, run_python):
     (tmp_path / "cached.py").write_text("""
-from numba import njit
+from numba import njit, types
 import externref.numba as ern
 
 @njit(cache=True)
 def churn(ref):
     ern.drop(ern.clone(ref))
     return ref, hash(ref), ern.strong_count(ref)
+
+@njit(cache=True)
+def look(ref, classes):
+    return ern.is_instance(ref, classes), ern.value_as(ref, types.unicode_type), ern.value_as(ref, types.int64)
 """)
     program = """
 import gc, sys
@@ -23,10 +27,15 @@ result, hashed, count = cached.churn(ref)
 assert (result, result.value, hashed, count) == (ref, "payload", hash(ref), 2)
 del result
 assert ref.strong_count == 1
-print(sum(cached.churn.stats.cache_hits.values()))
+try:
+    cached.look(ref, externref.VMExternRef(str))
+except TypeError as error:
+    assert str(error) == "value_as: expected an int, not str", error
+assert ref.strong_count == 1
+print(sum(cached.churn.stats.cache_hits.values()) + sum(cached.look.stats.cache_hits.values()))
 """
     hits = [run_python(program, tmp_path) for _ in range(3)]    # each at other addresses
-    assert hits == ["0\n", "1\n", "1\n"]
+    assert hits == ["0\n", "2\n", "2\n"]
 
 
 def test_cached_code_of_another_abi(tmp_path, run_python):

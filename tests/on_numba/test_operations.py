@@ -155,7 +155,6 @@ def test_clone_and_drop_are_not_for_python(function):
 
 
 @pytest.mark.parametrize(("operation", "message"), [
-    (lambda ref: ref.value, "Unknown attribute 'value' of type VMExternRef_v1"),
     (lambda ref: ref.clone(), "Unknown attribute 'clone' of type VMExternRef_v1"),
     (lambda ref: ref.into_raw(), "Unknown attribute 'into_raw' of type VMExternRef_v1"),
     (lambda ref: ref + 1, r"add\(VMExternRef_v1, "),

@@ -8,10 +8,11 @@ Importing this module is all it takes: a VMExternRef then goes into, through and
     ... def last(refs):
     ...     return refs[len(refs) - 1]
 
-Nopython code cannot look into a reference. It can copy it, compare it (with references and None),
-hash it (as Python does), read its address (`.raw`, lent by the reference) and call the functions
-below. Anything else is a numba TypingError. A reference owns its allocation there as everywhere, but
-all copies of one argument share one count, which goes with the last of them, on any thread.
+Nopython code cannot hold a Python object. It can copy a reference, compare it (with references and
+None), hash it (as Python does), read its address (`.raw`, lent by the reference) and call the
+functions below, two of which look into it with the GIL. Anything else is a numba TypingError. A
+reference owns its allocation there as everywhere, but all copies of one argument share one count,
+which goes with the last of them, on any thread.
 """
 
 try:
@@ -21,5 +22,6 @@ except ModuleNotFoundError as missing:
 
 from externref.numba._operations import clone, drop, strong_count
 from externref.numba._type import vmexternref
+from externref.numba._values import is_instance, value_as
 
-__all__ = ["clone", "drop", "strong_count", "vmexternref"]
+__all__ = ["clone", "drop", "is_instance", "strong_count", "value_as", "vmexternref"]

@@ -2,10 +2,12 @@ from typing import Any, Final
 
 from externref._core import VMExternRef
 
-__all__ = ["clone", "drop", "strong_count", "vmexternref"]
+__all__ = ["clone", "drop", "is_instance", "strong_count", "value_as", "vmexternref"]
 
 vmexternref: Final[Any]  # a numba type: numba may be missing where this is read
 
 def strong_count(ref: VMExternRef[Any]) -> int: ...
 def clone(raw: VMExternRef[Any] | int) -> int: ...
 def drop(raw: int) -> None: ...
+def value_as(ref: VMExternRef[Any], type: Any) -> Any: ...  # a numba type
+def is_instance(ref: VMExternRef[Any], classes: VMExternRef[Any]) -> bool: ...

@@ -12,11 +12,16 @@ makes of a reference, they share that hold::
 """
 
 from cpython.buffer cimport PyBUF_RECORDS
+from cpython.exc cimport PyErr_SetObject
+from cpython.float cimport PyFloat_AsDouble
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
+from libc.math cimport isfinite
 from libc.stdint cimport uintptr_t
 
-from externref._core cimport VMExternRef, end_record, new_record, register_raw, wrap_clone
-from externref._python cimport Py_INCREF, PyBufferProcs, TypeSlots
+from externref._core cimport VMExternRef, end_record, is_native, new_record, object_of, register_raw, wrap_clone
+from externref._numbers cimport PyLong_AsLongLongAndOverflow, shown
+from externref._python cimport Py_DECREF, Py_INCREF, PyBufferProcs, TypeSlots
 
 from externref._core import MovedError
 
@@ -95,6 +100,96 @@ cdef class Constant:
         return <uintptr_t>self.meminfo
 
 
+# --- A look into a reference, from nopython code ------------------------------------
+#
+# An exception is handed to the generated code, which owns it and raises it once its own values are
+# gone: numba leaks those that are live where a call fails.
+
+cdef PyObject *owned_error(object error) noexcept:
+    Py_INCREF(<PyObject *>error)
+    return <PyObject *>error
+
+
+cdef bint fits(object number, int bits, bint signed):
+    """Whether an int fits in so many bits."""
+    cdef int overflow = 0
+    cdef long long integer = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if signed:
+        return not overflow and integer >> bits - 1 == (-1 if integer < 0 else 0)
+    if bits == 64:
+        return overflow == 0 and integer >= 0 or overflow > 0 and number <= 0xffffffffffffffff
+    return not overflow and integer >> bits == 0
+
+
+cdef object as_integer(object value, int bits, bint signed):
+    cdef object number
+    try:
+        number = PyNumber_Index(value)
+    except TypeError:
+        if hasattr(type(value), "__index__"):
+            raise
+        raise TypeError(f"value_as: expected an int, not {type(value).__name__}") from None
+    if not fits(number, bits, signed):
+        raise OverflowError(f"value_as: {shown(number)} does not fit in {'' if signed else 'u'}int{bits}")
+    return number
+
+
+cdef object as_float(object value, int bits):
+    cdef double number = PyFloat_AsDouble(value)
+    if bits == 32 and isfinite(number) and not isfinite(<float>number):
+        raise OverflowError(f"value_as: {number} does not fit in float32")
+    return number
+
+
+cdef object as_str(object value):
+    if not isinstance(value, str):
+        raise TypeError(f"value_as: expected a str, not {type(value).__name__}")
+    return value
+
+
+cdef PyObject *read_value(const void *raw, int kind, int bits, PyObject **error) noexcept:
+    """The payload as an object that numba unboxes without fail, which the caller owns; or NULL, and
+    the error, the caller's too. `kind` is as numpy's. Needs the GIL; arbitrary code."""
+    cdef object value
+    try:
+        value = object_of(raw)
+        if kind == c"i" or kind == c"u":
+            value = as_integer(value, bits, kind == c"i")
+        elif kind == c"f":
+            value = as_float(value, bits)
+        elif kind == c"b":
+            value = bool(value)
+        else:
+            value = as_str(value)
+    except BaseException as raised:
+        error[0] = owned_error(raised)
+        return NULL
+    Py_INCREF(<PyObject *>value)
+    return <PyObject *>value
+
+
+cdef bint is_instance(const void *raw, const void *classes, PyObject **error) noexcept with gil:
+    """isinstance() of two payloads; an error is the caller's. Takes the GIL; arbitrary code."""
+    try:
+        kinds = object_of(classes)
+        return not is_native(raw) and isinstance(object_of(raw), kinds)
+    except BaseException as raised:
+        error[0] = owned_error(raised)
+        return False
+
+
+cdef void raise_error(PyObject *error) noexcept with gil:
+    """Sets an error that one of these gave, and takes it from the caller."""
+    PyErr_SetObject(type(<object>error), <object>error)
+    Py_DECREF(error)
+
+
+cdef void forget_error(PyObject *error) noexcept with gil:
+    Py_DECREF(error)
+
+
+# --- Numba's dispatcher ---------------------------------------------------------------
+#
 # Numba's dispatcher finds the type of an argument by a *fingerprint*, which it has for
 # builtins, arrays and buffers only. For any other object it raises and clears an exception
 # and then asks Python code, which takes several times as long as the rest of the call. A
@@ -141,5 +236,13 @@ def initialize(get_api):
     (<TypeSlots *>VMExternRef).tp_as_buffer = <PyBufferProcs *>&fingerprint
 
 
-unbox_address = <uintptr_t>&unbox
-box_address = <uintptr_t>wrap_clone
+# By the names that generated code has for them, also in another process with a later release: one whose arguments
+# change needs another name.
+SYMBOLS = {
+    "externref_numba_unbox": <uintptr_t>&unbox,
+    "externref_numba_box": <uintptr_t>wrap_clone,
+    "externref_numba_read_value": <uintptr_t>&read_value,
+    "externref_numba_is_instance": <uintptr_t>&is_instance,
+    "externref_numba_raise_error": <uintptr_t>&raise_error,
+    "externref_numba_forget_error": <uintptr_t>&forget_error,
+}

@@ -61,8 +61,7 @@ class GeneratorModel(models.GeneratorModel):
 # brings into another process.
 _boxing.initialize(_nrt_python.c_helpers["get_api"])
 for name, address in {
-    "externref_numba_unbox": _boxing.unbox_address,
-    "externref_numba_box": _boxing.box_address,
+    **_boxing.SYMBOLS,
     "externref_clone": abi.clone_address,
     "externref_drop": abi.drop_address,
 }.items():
