@@ -7,7 +7,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#if defined(_WIN32)
+#  include <windows.h>
+#else
+#  include <sys/mman.h>
+#endif
 #include "wasm2c/runtime.h"
 
 #define WASM_PAGE 65536u
@@ -50,14 +54,50 @@ static int is_usual(const Wasm2cMemory *memory)
     return memory->page_size == WASM_PAGE && !memory->is64;
 }
 
+/* --- Address space of the system's: reserved, without access; made usable from the front, all zero --- */
+
+#if defined(_WIN32)
+static void *reserve_space(size_t bytes)
+{
+    return VirtualAlloc(NULL, bytes, MEM_RESERVE, PAGE_NOACCESS);
+}
+
+static int use_space(void *start, size_t bytes)
+{
+    return VirtualAlloc(start, bytes, MEM_COMMIT, PAGE_READWRITE) != NULL;
+}
+
+static void release_space(void *start, size_t bytes)
+{
+    (void)bytes;
+    VirtualFree(start, 0, MEM_RELEASE);
+}
+#else
+static void *reserve_space(size_t bytes)
+{
+    void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return start == MAP_FAILED ? NULL : start;
+}
+
+static int use_space(void *start, size_t bytes)
+{
+    return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+static void release_space(void *start, size_t bytes)
+{
+    munmap(start, bytes);
+}
+#endif
+
 static int reserve(Wasm2cMemory *memory)
 {
     /* At least one page, so that there is an address. */
     const size_t room = memory->max_pages == 0           ? WASM_PAGE
                         : memory->max_pages < MOST_PAGES ? memory->max_pages * WASM_PAGE
                                                          : (size_t)MOST_PAGES * WASM_PAGE;
-    void *data = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) {
+    void *data = reserve_space(room);
+    if (data == NULL) {
         return 0;
     }
     memory->data = data;
@@ -68,7 +108,7 @@ static int reserve(Wasm2cMemory *memory)
 static void release_memory(Wasm2cMemory *memory)
 {
     if (is_usual(memory) && memory->data != NULL) {
-        munmap(memory->data, (size_t)(memory->data_end - memory->data));
+        release_space(memory->data, (size_t)(memory->data_end - memory->data));
     }
     else {
         free(memory->data);
@@ -84,7 +124,7 @@ static int resize(Wasm2cMemory *memory, uint64_t bytes)
         return 1;
     }
     if (is_usual(memory)) {
-        return mprotect(memory->data + before, more, PROT_READ | PROT_WRITE) == 0;
+        return use_space(memory->data + before, more);
     }
     data = before == 0 ? calloc(more, 1) : realloc(memory->data, (size_t)bytes);
     if (data == NULL) {

@@ -29,6 +29,14 @@
 #define LEAST_BUDGET 1000
 #define MOST_BUDGET (1 << 20)
 
+/* Without the signal mask: that is a system call. On Windows (x86-64) a NULL frame has longjmp() put the registers back,
+ * and not unwind, which compiled code's frames need not. */
+#if defined(_WIN32)
+#  define set_jump(here) _setjmp(here, NULL)
+#else
+#  define set_jump(here) _setjmp(here)
+#endif
+
 #define MOST_FRAMES 32 /* that a trap names */
 
 /* A store's. All under the GIL, but for what says otherwise. */
@@ -241,7 +249,7 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     running = self;
     self->innermost = &here;
     self->without_gil = release_gil ? PyEval_SaveThread() : NULL;
-    reason = _setjmp(here); /* without the signal mask: that is a system call */
+    reason = set_jump(here);
     if (reason == 0) {
         call(code, instance, slots);
     }
