@@ -30,10 +30,7 @@ cdef class Caller:
     def store(self):
         """The wasmtime.Store."""
         self.require_call()
-        store = self.state.store()
-        if store is None:
-            raise RuntimeError("the store is being collected")
-        return store
+        return self.state.living_store()
 
     def get(self, name, default=None, /):
         """The export, bound, or the default if there is none."""

@@ -21,12 +21,11 @@ cdef class StoreState:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self.context == NULL:
-            raise ValueError("already closed")      # as wasmtime-py says it
+            refuse_closed()
         if self.depth != 0 and self.thread != thread:
-            raise RuntimeError("the store is in use on another thread")
+            refuse_thread()
         if self.locked:
-            raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of "
-                               "its work")
+            refuse_middle()
         self.thread = thread
         self.depth += 1
         return 0
@@ -35,6 +34,13 @@ cdef class StoreState:
         self.depth -= 1
         if self.depth == 0 and self.exception is not None:
             self.exception = None
+
+    cdef object living_store(self):
+        """The store itself."""
+        store = self.store()
+        if store is None:
+            raise RuntimeError("the store is being collected")
+        return store
 
 
 # Under these names the store's own dictionary keeps it, and that the store is closed.
@@ -51,8 +57,10 @@ def begin_close(dict attributes, /):
     # No Python code runs in here, nor another thread.
     cdef StoreState state = attributes.get(STATE_ATTRIBUTE)
     if state is not None:
+        if state.depth != 0 and state.thread != PyThread_get_thread_ident():
+            refuse_thread()
         if state.depth != 0:
-            raise RuntimeError("the store is in use, it cannot be closed")
+            refuse_close()
         state.context = NULL
     if CLOSED_ATTRIBUTE in attributes:
         return False
@@ -91,7 +99,7 @@ cdef StoreState state_of(object store):
     if found is not None:
         return found
     if CLOSED_ATTRIBUTE in attributes:
-        raise ValueError("already closed")
+        refuse_closed()
     api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
     state.store_id = probe.store_id
     attributes[STATE_ATTRIBUTE] = state
