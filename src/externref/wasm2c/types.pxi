@@ -7,7 +7,6 @@ cdef dict LETTERS = {name_of_type(letter): letter for letter in (I32, I64, F32, 
 
 
 cdef enum:
-    V128_SIZE = 16
     V128_SLOTS = 2
 
 

@@ -22,18 +22,24 @@ cdef class StoreState:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self.context == NULL:
-            raise ValueError("already closed")      # as wasmtime-py says it
+            refuse_closed()
         if self.depth != 0 and self.thread != thread:
-            raise RuntimeError("the store is in use on another thread")
+            refuse_thread()
         if self.locked:
-            raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of "
-                               "its work")
+            refuse_middle()
         self.thread = thread
         self.depth += 1
         return 0
 
     cdef void leave(self) noexcept:
         self.depth -= 1
+
+    cdef object living_store(self):
+        """The store itself."""
+        store = self.store()
+        if store is None:
+            raise RuntimeError("the store is being collected")
+        return store
 
 
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
@@ -58,8 +64,10 @@ def close_store(dict attributes, pointer, /):
     number = None if context is None else <uintptr_t>address_in(context)
     # No Python code runs from here to the end of the deletion, nor another thread until it begins.
     state = states.get(number)
+    if state is not None and state.depth != 0 and state.thread != PyThread_get_thread_ident():
+        refuse_thread()
     if state is not None and state.depth != 0:
-        raise RuntimeError("the store is in use, it cannot be closed")
+        refuse_close()
     if attributes.get(POINTER_ATTRIBUTE) is None:
         return
     attributes[POINTER_ATTRIBUTE] = attributes[CONTEXT_ATTRIBUTE] = None
@@ -151,7 +159,7 @@ cdef StoreState state_of(object store):
 cdef StoreState require_store(StoreState state, object store):
     """The state, if it is this store's, and not that of a newer one at the same address."""
     if state is None or state.store() is not store:
-        raise ValueError("already closed")
+        refuse_closed()
     return state
 
 
