@@ -200,6 +200,7 @@ cdef class Global:
     cdef Owner owner            # keeps the global alive
     cdef void *address
     cdef char letter            # of the value
+    cdef bint mutable
     cdef readonly object type
     """Its GlobalType: the value's type, and whether it is mutable."""
     cdef object __weakref__
@@ -220,6 +221,7 @@ cdef class Global:
         self.store = store
         self.owner = owner
         self.type = type_
+        self.mutable = type_.mutable
         self.letter = LETTERS[type_.value]
         self.address = address
         return 0
@@ -231,7 +233,7 @@ cdef class Global:
 
     @value.setter
     def value(self, value):
-        if not self.type.mutable:
+        if not self.mutable:
             refuse_immutable()
         self.put(value)
 
