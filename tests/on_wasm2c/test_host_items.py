@@ -1,5 +1,6 @@
 """Tables, memories and globals that Python makes, and what they share with an instance's."""
 
+import contextlib
 import gc
 import sys
 import weakref
@@ -246,6 +247,28 @@ def test_the_store_is_closed_by_a_number(make):
     store = wasm2c.Store()
     with pytest.raises(ValueError, match="the store is already closed"):
         make(store, Index(store.close))
+
+
+@pytest.mark.parametrize("make", [
+    lambda store, index: wasm2c.Table(store, TableType("externref", index)),
+    lambda store, index: wasm2c.Memory(store, MemoryType(index)),
+    lambda store, index: wasm2c.Global(store, GlobalType("i32"), index),
+])
+def test_nobody_uses_what_is_half_made(store, make):
+    found = []
+
+    def look():
+        items = [thing for thing in gc.get_objects() if type(thing) in (wasm2c.Table, wasm2c.Memory, wasm2c.Global)]
+        for item in items:
+            found.append(item)
+            for use in (len, repr, memoryview, bytes, list, lambda item: item[0], lambda item: item.__setitem__(0, 0), lambda item: item.fill(0, 0, 0),
+                        lambda item: item.grow(1), lambda item: item.value, lambda item: setattr(item, "value", 1), lambda item: item.type,
+                        lambda item: item.ref, lambda item: item.read(), lambda item: item.write(b"x")):
+                with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):
+                    use(item)
+
+    item = make(store, Index(look))
+    assert found == [item] and item.store is store
 
 
 def test_limits_are_of_all_together(compile):

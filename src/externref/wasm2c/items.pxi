@@ -10,6 +10,11 @@ cdef extern from "wasm2c/allocate.h":
     bint is_usual(const Wasm2cMemory *) noexcept
 
 
+# The store of an item that is being made: closed, so that nothing is done with it.
+cdef Store unfinished = Store()
+unfinished.close()
+
+
 cdef inline object value_at(Store store, char letter, const void *address, bint as_ref):
     """The value that is there in a table or a global."""
     cdef uint64_t[FUNCREF_SLOTS] slots
@@ -72,6 +77,7 @@ cdef class Table:
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
             return      # new_table() does the rest
+        self.store = unfinished     # the collector may show it to what the arguments run
         cdef uint64_t[FUNCREF_SLOTS] slots
         cdef OneItem owner = new_owner(require_store(store))
         cdef uint32_t size
@@ -208,6 +214,7 @@ cdef class Global:
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
             return      # new_global() does the rest
+        self.store = unfinished     # the collector may show it to what the arguments run
         cdef OneItem owner = new_owner(require_store(store))
         if not isinstance(type, GlobalType):
             raise TypeError(f"type must be a GlobalType, not {type.__class__.__name__}")
@@ -290,6 +297,7 @@ cdef class Memory:
     def __cinit__(self, store, type=None):
         if store is MAKER[0]:
             return      # new_memory_item() does the rest
+        self.store = unfinished     # the collector may show it to what the arguments run
         cdef OneItem owner = new_owner(require_store(store))
         cdef uint64_t most, pages
         type = checked_type(type, MemoryType, 2**48 if getattr(type, "is64", False) else MOST_PAGES)
