@@ -1,6 +1,7 @@
 """What nopython code learns of a payload: value_as() and is_instance(), their errors, and the counts after them. Promises P1, P2."""
 
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -347,3 +348,40 @@ def test_a_function_that_a_parallel_loop_calls(as_int):
     assert total(seven, 1000) == 7000
     externref.drain()
     assert seven.strong_count == 1
+
+
+WITHOUT_MEMORY = """if True:
+    import _testcapi
+    from numba import njit, types
+    from externref import VMExternRef
+    from externref.numba import is_instance, value_as
+
+    @njit
+    def read(ref):
+        return value_as(ref, types.int64)
+
+    @njit
+    def ask(ref, classes):
+        return is_instance(ref, classes)
+
+    text, number = VMExternRef("text"), VMExternRef(1)
+    for call, args in (read, (text,)), (ask, (text, number)):
+        for i in range(-1, 60):
+            try:
+                if i >= 0:
+                    _testcapi.set_nomemory(i, i + 1)
+                try:
+                    call(*args)
+                finally:
+                    _testcapi.remove_mem_hooks()
+            except (TypeError, MemoryError):
+                pass
+            else:
+                raise SystemExit(f"{i}: it returned")
+    """
+
+
+def test_a_look_fails_without_memory():
+    pytest.importorskip("_testcapi")
+    ended = subprocess.run([sys.executable, "-X", "faulthandler", "-c", WITHOUT_MEMORY], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -103,11 +103,12 @@ cdef class Constant:
 # --- A look into a reference, from nopython code ------------------------------------
 #
 # An exception is handed to the generated code, which owns it and raises it once its own values are
-# gone: numba leaks those that are live where a call fails.
+# gone: numba leaks those that are live where a call fails. None returns from an except clause: see .ci/warnings.
 
-cdef PyObject *owned_error(object error) noexcept:
-    Py_INCREF(<PyObject *>error)
-    return <PyObject *>error
+cdef PyObject *owned(object value) noexcept:
+    """A reference of the caller's."""
+    Py_INCREF(<PyObject *>value)
+    return <PyObject *>value
 
 
 cdef bint fits(object number, int bits, bint signed):
@@ -151,6 +152,7 @@ cdef PyObject *read_value(const void *raw, int kind, int bits, PyObject **error)
     """The payload as an object that numba unboxes without fail, which the caller owns; or NULL, and
     the error, the caller's too. `kind` is as numpy's. Needs the GIL; arbitrary code."""
     cdef object value
+    cdef PyObject *result = NULL
     try:
         value = object_of(raw)
         if kind == c"i" or kind == c"u":
@@ -161,21 +163,21 @@ cdef PyObject *read_value(const void *raw, int kind, int bits, PyObject **error)
             value = bool(value)
         else:
             value = as_str(value)
+        result = owned(value)
     except BaseException as raised:
-        error[0] = owned_error(raised)
-        return NULL
-    Py_INCREF(<PyObject *>value)
-    return <PyObject *>value
+        error[0] = owned(raised)
+    return result
 
 
 cdef bint is_instance(const void *raw, const void *classes, PyObject **error) noexcept with gil:
     """isinstance() of two payloads; an error is the caller's. Takes the GIL; arbitrary code."""
+    cdef bint result = False
     try:
         kinds = object_of(classes)
-        return not is_native(raw) and isinstance(object_of(raw), kinds)
+        result = not is_native(raw) and isinstance(object_of(raw), kinds)
     except BaseException as raised:
-        error[0] = owned_error(raised)
-        return False
+        error[0] = owned(raised)
+    return result
 
 
 cdef void raise_error(PyObject *error) noexcept with gil:

@@ -207,13 +207,13 @@ cdef class HostFunc:
 
 
 cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *caller, bint called_by_us) noexcept:
-    """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends."""
+    """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends. (It does not
+    return from its except clause: see .ci/warnings.)"""
     cdef bint returned = False
     try:
         host.run(raws, caller)
         returned = True
     except BaseException as exception:
-        # No `return` in here: what Cython has for it crashes if there was no memory for a traceback.
         end_by(host.state, exception, called_by_us)
     return returned
 

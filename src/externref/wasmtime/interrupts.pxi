@@ -85,7 +85,7 @@ cdef bint goes_on(StoreState state, bint called_by_us) noexcept:
         state.watch.look()
         going = True
     except BaseException as exception:
-        end_by(state, exception, called_by_us)      # no `return` in here, see returns()
+        end_by(state, exception, called_by_us)
     return going
 
 
