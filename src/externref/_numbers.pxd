@@ -60,6 +60,13 @@ cdef inline str name_of_type(char letter):
             FUNCREF: "funcref"}[letter]
 
 
+cdef inline int64_t limit_of(str name, value, unit, str what="a number") except? -1:
+    """A limit that a user gave, in units of which `what` it is to be has so many. ValueError."""
+    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be {what} that is not negative, or None, not {value!r}")
+    return int(min(value * unit, 2**62))    # centuries, exbibytes: as much again can be added
+
+
 cdef inline str shown(object number):
     """A number for an error's text: Python refuses to write out an int of thousands of digits."""
     if isinstance(number, int) and number.bit_length() > 1024:

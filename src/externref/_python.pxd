@@ -39,6 +39,11 @@ cdef extern from "Python.h":
     PyObject *PyErr_Occurred() noexcept
     unsigned long PyThread_get_thread_ident() noexcept
 
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread() noexcept
+    void PyEval_RestoreThread(PyThreadState *) noexcept
+
     ctypedef struct PyTupleObject:
         PyObject **ob_item
     Py_ssize_t PyTuple_GET_SIZE(PyObject *) noexcept
@@ -75,6 +80,11 @@ ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObjec
 cdef inline PyObject *const *items_of(tuple args) noexcept:
     """The items of a tuple, borrowed."""
     return (<PyTupleObject *>args).ob_item
+
+
+cdef inline void let_others_run() noexcept:
+    """Gives the GIL up for a moment, to who waits for it. Arbitrary code."""
+    PyEval_RestoreThread(PyEval_SaveThread())
 
 
 cdef inline bint has_keywords(PyObject *names) noexcept:

@@ -27,10 +27,6 @@ cdef extern from "_core/helper.h":
 
 
 cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState *PyEval_SaveThread() noexcept
-    void PyEval_RestoreThread(PyThreadState *) noexcept
     PyObject *PyObject_CallNoArgs(PyObject *) noexcept
     void PyErr_WriteUnraisable(PyObject *) noexcept
 
@@ -55,7 +51,7 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
                 break
             turns += 1
             if turns % 1000 == 0:
-                PyEval_RestoreThread(PyEval_SaveThread())   # the others' turn: finalizers in C never give it
+                let_others_run()    # finalizers in C never do
         data = pending_pop()
         if data != NULL:
             freed += 1

@@ -42,14 +42,13 @@ from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
 from externref._core cimport end_hold, hold, hold_lent, lend_value, take_held
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, name_of_type, put_number, refuse_kind,
-    results_of, shown)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, limit_of, name_of_type, put_number,
+    refuse_kind, results_of, shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, items_of, make_secretly,
     reraise, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
-import math
 import sys
 
 from externref._exports import Exports

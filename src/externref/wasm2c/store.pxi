@@ -315,14 +315,3 @@ cdef bint is_current_greenlet(before) except -1:
     if before is None:      # imported since: it was the thread's first
         return now is None or now.parent is None
     return now is before
-
-
-# Centuries, exbibytes: as much again can be added.
-cdef object MOST_LIMIT = 2**62
-
-
-cdef uint64_t limit_of(str name, value, unit) except? -1:
-    """A limit, in units of which a number has so many."""
-    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number that is not negative, or None, not {value!r}")
-    return int(min(value * unit, MOST_LIMIT))

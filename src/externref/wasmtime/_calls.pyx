@@ -41,18 +41,17 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memmove, strlen
 
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, name_of_type, put_number, refuse_kind, results_of,
-    shown)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, limit_of, name_of_type, put_number, refuse_kind,
+    results_of, shown)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, make_secretly,
-    require_maker, secret_maker,
-    vectorcallfunc)
+    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, let_others_run,
+    make_secretly, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
 import os

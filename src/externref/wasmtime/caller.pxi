@@ -87,8 +87,7 @@ cdef class Caller:
                 return missing
             if found.kind == MEMORY_KIND:
                 return new_memory(store, self.state, &found.of.memory)
-            item = ffi.wasmtime_extern_t()
-            copy_out(&found, item, sizeof(wasmtime_extern_t))
+            item = copied_out(ffi.wasmtime_extern_t, &found, sizeof(wasmtime_extern_t))
             return bind_item(store, self.state, wrap_extern(item), False, name)
         finally:
             self.state.leave()

@@ -104,7 +104,6 @@ cdef class Func:
         for i in range(plan.param_count):
             put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], "parameter", i)
         # SAFETY: enter() found the store open, and nobody can close it before leave().
-        self.state.exception = None
         self.state.calling = True
         if self.release_gil:
             with nogil:
@@ -224,15 +223,9 @@ cdef wasm_trap_t *host_callback(
     # SAFETY: env is the box that func() gave to the store, which is alive: it is calling.
     cdef HostFunc host = <HostFunc>object_of(raw_of_record(env))
     cdef StoreState state = host.state
-    cdef bint called_by_us = state.calling
-    cdef bint returned
-    # Also when wasmtime-py made the call: meanwhile other threads must not use the store.
-    state.thread = PyThread_get_thread_ident()
-    state.depth += 1
-    state.calling = False
-    returned = returns(host, raws, caller, called_by_us)
-    state.calling = called_by_us
-    state.depth -= 1
+    cdef bint called_by_us = state.come_out()
+    cdef bint returned = returns(host, raws, caller, called_by_us)
+    state.go_back(called_by_us)
     return NULL if returned else api.trap_new(HOST_TRAP, HOST_TRAP_LENGTH)
 
 

@@ -21,13 +21,9 @@ cdef extern from "wasmtime/clock.h":
     int64_t monotonic_now() noexcept
 
 cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState *PyEval_SaveThread() noexcept
-    void PyEval_RestoreThread(PyThreadState *) noexcept
     int PyErr_CheckSignals() except -1
 
-cdef int64_t MOST_TIME = 1 << 62       # nanoseconds
+cdef int64_t NO_LIMIT = INT64_MAX     # nanoseconds: no limit_of(), and no clock comes to it
 cdef uint8_t INTERRUPT = wasmtime.TrapCode.INTERRUPT.value
 
 
@@ -49,7 +45,7 @@ cdef class Watch:
     """What may end the calls of an interruptible store."""
     cdef EngineClock engine_clock
     cdef Py_ssize_t calls       # bound calls in progress, one inside another
-    cdef int64_t timeout        # nanoseconds for the outermost one, or MOST_TIME
+    cdef int64_t timeout        # nanoseconds for the outermost one, or NO_LIMIT
     cdef int64_t deadline       # of the outermost one
     cdef bint interrupted
 
@@ -59,7 +55,7 @@ cdef class Watch:
         if self.calls > 1:
             return 0
         self.interrupted = False
-        self.deadline = MOST_TIME if self.timeout == MOST_TIME else monotonic_now() + self.timeout
+        self.deadline = NO_LIMIT if self.timeout == NO_LIMIT else monotonic_now() + self.timeout
         if clock_begin(&self.engine_clock.clock) != 0:
             raise RuntimeError("cannot start the thread that a call in an interruptible store needs")
         return 0
@@ -71,9 +67,9 @@ cdef class Watch:
 
     cdef int look(self) except -1:
         """Lets other threads run and signal handlers, and raises if the code that runs is to end."""
-        PyEval_RestoreThread(PyEval_SaveThread())
+        let_others_run()
         PyErr_CheckSignals()
-        if self.calls > 0 and (self.interrupted or self.deadline < MOST_TIME and monotonic_now() >= self.deadline):
+        if self.calls > 0 and (self.interrupted or monotonic_now() >= self.deadline):
             raise exception_of(NULL, api.trap_new_code(INTERRUPT))
         return 0
 
@@ -94,20 +90,15 @@ cdef wasmtime_error_t *at_tick(
     """What compiled code calls when the deadline has come."""
     # SAFETY: data is the box that interruptible() gave to the store, which is alive: its code runs.
     cdef StoreState state = <StoreState>object_of(raw_of_record(data))
-    cdef bint called_by_us = state.calling
+    cdef bint called_by_us = state.come_out()
     cdef bint locked = state.locked
     cdef bint going
     ticks_to_next[0] = 1
     kind[0] = 0     # to go on
-    # As in host_callback(), but that the code is interrupted anywhere: a signal handler must not come back to it.
-    state.thread = PyThread_get_thread_ident()
-    state.depth += 1
-    state.calling = False
-    state.locked = True
+    state.locked = True     # the code is interrupted anywhere: a signal handler must not come back to it
     going = goes_on(state, called_by_us)
     state.locked = locked
-    state.calling = called_by_us
-    state.depth -= 1
+    state.go_back(called_by_us)
     return NULL if going else api.error_new(HOST_TRAP)
 
 
@@ -178,20 +169,12 @@ def set_deadline(store, /):
 
     Raises RuntimeError if the store is interruptible: its deadline is the next tick.
     """
-    cdef StoreState state = states.get(address_of(store))
+    cdef StoreState state = known_state(store)
     if state is not None and state.watch is not None:
         raise RuntimeError("the store is interruptible: its time is the timeout of externref.wasmtime.interruptible()")
 
 
 # --- Stores -------------------------------------------------------------------------
-
-cdef int64_t nanoseconds(object timeout) except -1:
-    if timeout is None:
-        return MOST_TIME
-    if not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
-        raise ValueError(f"timeout must be a number of seconds that is not negative, or None, not {timeout!r}")
-    return int(min(timeout * 10**9, MOST_TIME // 2))
-
 
 def interruptible(store, /, *, timeout=None):
     """Make the bound calls of a store stoppable, by Ctrl-C, by interrupt(), and after a time; or change the timeout.
@@ -216,7 +199,7 @@ def interruptible(store, /, *, timeout=None):
     """
     cdef StoreState state
     cdef Watch watch
-    cdef int64_t time = nanoseconds(timeout)
+    cdef int64_t time = NO_LIMIT if timeout is None else limit_of("timeout", timeout, 10**9, "a number of seconds")
     cdef void *pointer
     cdef void *record
     state = state_of(store)

@@ -217,8 +217,7 @@ cdef Table bind_table(object store, StoreState state, object item):
     copy_item(item._table, ffi.wasmtime_table_t, &table, sizeof(wasmtime_table_t))
     require_same_store(state, table.item.store_id)
     # Of one that is made here: see bind_func().
-    item = ffi.wasmtime_table_t()
-    copy_out(&table, item, sizeof(wasmtime_table_t))
+    item = copied_out(ffi.wasmtime_table_t, &table, sizeof(wasmtime_table_t))
     letter = letter_of(wasmtime.Table._from_raw(item).type(store).element, "the element")
     # Last of all: gc.get_objects() finds it from here on.
     self = <Table>make_secretly(Table, MAKER)
@@ -235,8 +234,7 @@ cdef Global bind_global(object store, StoreState state, object item):
     cdef char letter
     copy_item(item._global, ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
     require_same_store(state, global_.store_id)
-    item = ffi.wasmtime_global_t()
-    copy_out(&global_, item, sizeof(wasmtime_global_t))
+    item = copied_out(ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
     letter = letter_of(wasmtime.Global._from_raw(item).type(store).content, "the content")
     self = <Global>make_secretly(Global, MAKER)     # last, as in bind_table()
     self.item = global_

@@ -152,11 +152,12 @@ cdef int copy_item(object item, object declared, void *out, size_t size) except 
     return 0
 
 
-cdef int copy_out(const void *item, object out, size_t size) except -1:
-    """The other way, into a ctypes struct that is to be wasmtime-py's."""
-    # SAFETY: as above; `out` was made of the declared type.
+cdef object copied_out(object declared, const void *item, size_t size):
+    """The other way: a new ctypes struct, to be wasmtime-py's."""
+    out = declared()
+    # SAFETY: as above.
     memcpy(<void *><uintptr_t>ctypes.addressof(out), item, size)
-    return 0
+    return out
 
 
 # SAFETY: each goes to the field of its name, which has the type that the marks tell.

@@ -32,8 +32,7 @@ cdef class Memory:
         """Its wasmtime.MemoryType, as wasmtime-py has it."""
         self.state.enter()
         try:
-            item = ffi.wasmtime_memory_t()
-            copy_out(&self.item, item, sizeof(wasmtime_memory_t))
+            item = copied_out(ffi.wasmtime_memory_t, &self.item, sizeof(wasmtime_memory_t))
             return wasmtime.Memory._from_raw(item).type(self.store)
         finally:
             self.state.leave()

@@ -35,6 +35,20 @@ cdef class StoreState:
     cdef void leave(self) noexcept:
         self.depth -= 1
 
+    cdef bint come_out(self) noexcept:
+        """Compiled code calls us, on this thread: what go_back() needs, whether a bound call entered that code.
+
+        Also if wasmtime-py did: meanwhile other threads must not use the store."""
+        cdef bint called_by_us = self.calling
+        self.thread = PyThread_get_thread_ident()
+        self.depth += 1
+        self.calling = False
+        return called_by_us
+
+    cdef void go_back(self, bint called_by_us) noexcept:
+        self.calling = called_by_us
+        self.depth -= 1
+
 
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
 cdef dict states = {}
@@ -72,12 +86,17 @@ def close_store(dict attributes, pointer, /):
         function(number)
 
 
+cdef StoreState known_state(object store):
+    """The state of a store, or of a Caller of wasmtime-py's; None if nothing was bound in it. ValueError if closed."""
+    return states.get(address_of(store))
+
+
 def collect(store, /):
     """Store.gc(), if anything was bound in the store: whether it was. Nothing may use the store meanwhile.
 
     Raises RuntimeError if another thread uses it, or if it is in the middle of something; WasmtimeError.
     """
-    cdef StoreState state = states.get(address_of(store))
+    cdef StoreState state = known_state(store)
     cdef wasmtime_error_t *error
     if state is None:
         return False
@@ -97,7 +116,7 @@ def begin_use(store, /):
 
     Raises RuntimeError if another thread uses the store, or if it is in the middle of something.
     """
-    cdef StoreState state = states.get(address_of(store))
+    cdef StoreState state = known_state(store)
     if state is None:
         return None
     state.enter()

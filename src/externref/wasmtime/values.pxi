@@ -227,9 +227,7 @@ cdef object get_func(const wasmtime_func_t *func):
     """A wasmtime.Func, as wasmtime-py gives them; None for null."""
     if func.store_id == 0:
         return None
-    item = ffi.wasmtime_func_t()
-    copy_out(func, item, sizeof(wasmtime_func_t))
-    return wasmtime.Func._from_raw(item)
+    return wasmtime.Func._from_raw(copied_out(ffi.wasmtime_func_t, func, sizeof(wasmtime_func_t)))
 
 
 # --- Slots --------------------------------------------------------------------------
