@@ -30,7 +30,6 @@ VALUES = {
 }
 
 
-
 def look(payload, how):
     """A loop of nopython code that looks at the payload of one reference."""
     def build():

@@ -2,12 +2,11 @@
 
 import operator
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, lower_builtin, overload, overload_attribute, overload_method
 
 from externref import abi
-from externref.numba._type import VMExternRefType, call_c_function, load_raw, vmexternref
+from externref.numba._type import VMExternRefType, call_c_function, give_to_c_function, load_raw, vmexternref
 
 
 def strong_count(ref):
@@ -70,14 +69,7 @@ def clone_raw(typingctx, raw):
     return types.intp(types.intp), codegen
 
 
-@intrinsic
-def drop_raw(typingctx, raw):
-    def codegen(context, builder, signature, args):
-        pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
-        call_c_function(builder, "externref_drop", pointer, result_type=ir.VoidType())
-        return context.get_dummy_value()
-
-    return types.void(types.intp), codegen
+drop_raw = give_to_c_function("externref_drop")
 
 
 @overload_attribute(VMExternRefType, "raw")

@@ -7,7 +7,7 @@ from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
 from numba.core.runtime import _nrt_python
 from numba.cpython import tupleobj  # noqa: F401  whose constants are replaced: they must be there before
-from numba.extending import NativeValue, box, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, box, intrinsic, models, register_model, typeof_impl, unbox
 
 from externref import MovedError, VMExternRef, abi
 from externref.numba import _boxing
@@ -73,6 +73,19 @@ def call_c_function(builder, name, *args, result_type=cgutils.voidptr_t):
     function_type = ir.FunctionType(result_type, [arg.type for arg in args])
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
     return builder.call(function, args)
+
+
+def give_to_c_function(name):
+    """An intrinsic for nopython code that calls the C function `void name(void *)` with an address, an intp."""
+    @intrinsic
+    def give(typingctx, address):
+        def codegen(context, builder, signature, args):
+            call_c_function(builder, name, builder.inttoptr(args[0], cgutils.voidptr_t), result_type=ir.VoidType())
+            return context.get_dummy_value()
+
+        return types.void(types.intp), codegen
+
+    return give
 
 
 def load_raw(context, builder, meminfo):

@@ -10,7 +10,7 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload, overload_attribute, register_jitable
 
-from externref.numba._type import VMExternRefType, call_c_function, load_raw
+from externref.numba._type import VMExternRefType, call_c_function, give_to_c_function, load_raw
 
 
 def value_as(ref, type):
@@ -96,14 +96,7 @@ def raise_error(typingctx, error):
     return types.void(types.intp), codegen
 
 
-@intrinsic
-def forget_error(typingctx, error):
-    def codegen(context, builder, signature, args):
-        error = builder.inttoptr(args[0], cgutils.voidptr_t)
-        call_c_function(builder, "externref_numba_forget_error", error, result_type=ir.VoidType())
-        return context.get_dummy_value()
-
-    return types.void(types.intp), codegen
+forget_error = give_to_c_function("externref_numba_forget_error")
 
 
 @intrinsic

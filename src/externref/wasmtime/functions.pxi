@@ -206,8 +206,8 @@ cdef class HostFunc:
 
 
 cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *caller, bint called_by_us) noexcept:
-    """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends. (It does not
-    return from its except clause: see .ci/warnings.)"""
+    """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends."""
+    # No return from the except clause: see .ci/warnings.
     cdef bint returned = False
     try:
         host.run(raws, caller)
