@@ -382,6 +382,6 @@ WITHOUT_MEMORY = """if True:
 
 
 def test_a_look_fails_without_memory():
-    pytest.importorskip("_testcapi")
+    pytest.importorskip("_testcapi", reason="no _testcapi to make allocations fail")
     ended = subprocess.run([sys.executable, "-X", "faulthandler", "-c", WITHOUT_MEMORY], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -179,12 +179,13 @@ def test_two_stores_of_one_engine_on_two_threads(store, instance, func_type):
 
     thread = threading.Thread(target=run)
     thread.start()
-    timers = [later(ew.interrupt, store, after=0.1), later(ew.interrupt, other, after=0.3)]
+    timer = later(ew.interrupt, store, after=0.1)
     with interrupted():
         ew.bind(store, instance.exports(store)).loop()
     ended.append("ours")
-    for each in (thread, *timers):
-        each.join()
+    timer.join()
+    ew.interrupt(other)
+    thread.join()
     assert ended == ["ours", "theirs"]
     other.close()
 

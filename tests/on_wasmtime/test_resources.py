@@ -147,6 +147,38 @@ def test_closing_the_store_releases_the_rest(guest, store, counted):
     assert (len(other.things), counted.dropped()) == (0, 2)
 
 
+def test_a_newer_store_at_the_same_address_keeps_its_resources(store, counted):
+    """Finalizers that a close runs come when the store is gone, and its resources are told from all others."""
+    engine, newer = store.engine, []
+
+    class MakesAnother:
+        def __del__(self):
+            newer.append(Guest(wasmtime.Store(engine), counted, things))
+            newer[0]("make")
+
+    things = Resource()
+    guests = [Guest(store, MakesAnother, things), Guest(store, counted, things)]
+    for guest in guests:
+        guest("make")
+    store.close()
+    assert (len(newer), len(things), counted.dropped()) == (1, 1, 1)
+    newer[0]("drop")
+    assert counted.dropped() == 2
+    newer[0].store.close()
+
+
+def test_imported_again_the_types_are_others(guest):
+    import sys
+
+    module = sys.modules.pop("externref.wasmtime.resources")
+    try:
+        from externref.wasmtime.resources import Resource as Again
+        assert Again is not Resource
+        assert Again()._number > guest.things._number
+    finally:
+        sys.modules["externref.wasmtime.resources"] = module
+
+
 def test_one_resource_type_in_two_stores(guest, store, counted):
     other = Guest(wasmtime.Store(store.engine), counted, guest.things)
     guest("make")

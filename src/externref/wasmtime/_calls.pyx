@@ -54,6 +54,7 @@ from externref._python cimport (
     make_secretly, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
+import itertools
 import os
 import weakref
 
@@ -67,7 +68,11 @@ from wasmtime._value import _unintern
 
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
+from externref.wasmtime.epochs import looks_at_epochs
 from externref.wasmtime.exports import Exports, Unbound
+
+# For resources.py, which may be imported again. A program has few numbers of its own, and counts them from 0.
+resource_types = itertools.count(1 << 31)
 
 # Only bind() gives it: a Func, Table, Global or Memory made otherwise would be bound to nothing.
 cdef tuple MAKER = secret_maker()

@@ -27,7 +27,7 @@ typedef struct Clock {
 
 static struct {
     void (*increment)(void *engine); /* wasmtime_engine_increment_epoch */
-    PyThread_type_lock lock; /* of the list */
+    PyThread_type_lock lock; /* of the list, which changes under the GIL too: a fork never finds it half changed */
     PyThread_type_lock wake; /* held, but to wake the thread */
     Clock *first;
     long asleep;  /* atomic */
@@ -68,9 +68,13 @@ static void clock_run(void *unused)
     }
 }
 
-/* 0, or -1 if there is no memory. Again in the child of a fork, which has the list, but not the thread. */
+/* 0, or -1 if there is no memory. Again in the child of a fork, which has the list, but neither the thread nor, until
+ * they begin anew, any calls. */
 static int clock_setup(void)
 {
+    for (Clock *clock = clocks.first; clock != NULL; clock = clock->next) {
+        atomic_flag_swap(&clock->calls, 0);
+    }
     clocks.lock = PyThread_allocate_lock();
     clocks.wake = PyThread_allocate_lock();
     if (clocks.lock == NULL || clocks.wake == NULL) {
@@ -137,17 +141,6 @@ static void clock_remove(Clock *clock)
     if (clock->next != NULL) {
         clock->next->previous = clock->previous;
     }
-    PyThread_release_lock(clocks.lock);
-}
-
-/* So that the list is whole in the child. */
-static void clock_before_fork(void)
-{
-    PyThread_acquire_lock(clocks.lock, WAIT_LOCK);
-}
-
-static void clock_after_fork(void)
-{
     PyThread_release_lock(clocks.lock);
 }
 

@@ -104,13 +104,12 @@ cdef class Func:
         for i in range(plan.param_count):
             put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], "parameter", i)
         # SAFETY: enter() found the store open, and nobody can close it before leave().
-        self.state.calling = True
+        self.state.forget_exception()
         if self.release_gil:
             with nogil:
                 error = call(context, &self.item, plan, raws, roots, &trap)
         else:
             error = call(context, &self.item, plan, raws, roots, &trap)
-        self.state.calling = False
         if error != NULL or trap != NULL:
             raise_failure(self.state, error, trap)
         if plan.result_count == 0:
@@ -205,15 +204,16 @@ cdef class HostFunc:
         return 0
 
 
-cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *caller, bint called_by_us) noexcept:
+cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *caller) noexcept:
     """Whether the callable returned. If not, or if anything else goes wrong in here, the compiled code ends."""
     # No return from the except clause: see .ci/warnings.
     cdef bint returned = False
     try:
         host.run(raws, caller)
+        host.state.forget_exception()
         returned = True
     except BaseException as exception:
-        end_by(host.state, exception, called_by_us)
+        host.state.exception = exception
     return returned
 
 
@@ -223,9 +223,10 @@ cdef wasm_trap_t *host_callback(
     # SAFETY: env is the box that func() gave to the store, which is alive: it is calling.
     cdef HostFunc host = <HostFunc>object_of(raw_of_record(env))
     cdef StoreState state = host.state
-    cdef bint called_by_us = state.come_out()
-    cdef bint returned = returns(host, raws, caller, called_by_us)
-    state.go_back(called_by_us)
+    cdef bint returned
+    state.come_out()
+    returned = returns(host, raws, caller)
+    state.leave()
     return NULL if returned else api.trap_new(HOST_TRAP, HOST_TRAP_LENGTH)
 
 

@@ -16,8 +16,6 @@ cdef extern from "wasmtime/clock.h":
     void clock_end(Clock *) noexcept
     void clock_add(Clock *) noexcept
     void clock_remove(Clock *) noexcept
-    void clock_before_fork() noexcept
-    void clock_after_fork() noexcept
     int64_t monotonic_now() noexcept
 
 cdef extern from "Python.h":
@@ -74,14 +72,14 @@ cdef class Watch:
         return 0
 
 
-cdef bint goes_on(StoreState state, bint called_by_us) noexcept:
+cdef bint goes_on(StoreState state) noexcept:
     """Whether the code that runs is to go on. If not, or if anything goes wrong in here, it ends."""
     cdef bint going = False
     try:
         state.watch.look()
         going = True
     except BaseException as exception:
-        end_by(state, exception, called_by_us)
+        state.exception = exception
     return going
 
 
@@ -90,15 +88,15 @@ cdef wasmtime_error_t *at_tick(
     """What compiled code calls when the deadline has come."""
     # SAFETY: data is the box that interruptible() gave to the store, which is alive: its code runs.
     cdef StoreState state = <StoreState>object_of(raw_of_record(data))
-    cdef bint called_by_us = state.come_out()
     cdef bint locked = state.locked
     cdef bint going
     ticks_to_next[0] = 1
     kind[0] = 0     # to go on
+    state.come_out()
     state.locked = True     # the code is interrupted anywhere: a signal handler must not come back to it
-    going = goes_on(state, called_by_us)
+    going = goes_on(state)
     state.locked = locked
-    state.go_back(called_by_us)
+    state.leave()
     return NULL if going else api.error_new(HOST_TRAP)
 
 
@@ -107,25 +105,6 @@ cdef wasmtime_error_t *at_tick(
 # Under these names an engine's own dictionary keeps its clock, and that the program counts its epochs.
 cdef str CLOCK_ATTRIBUTE = "_externref_clock"
 cdef str COUNTED_ATTRIBUTE = "_externref_counted"
-
-# (module (func (export "f")))
-cdef bytes EMPTY_FUNCTION = (b"\0asm\1\0\0\0" b"\1\4\1\x60\0\0" b"\3\2\1\0" b"\7\5\1\1f\0\0" b"\x0a\4\1\2\0\x0b")
-
-
-cdef bint looks_at_epochs(object engine) except -1:
-    """Whether the code of the engine does, which no function tells. A new store's deadline is at once."""
-    with wasmtime.Store(engine) as store:
-        try:
-            store.set_fuel(1 << 40)
-        except wasmtime.WasmtimeError:
-            pass    # the engine counts none
-        instance = wasmtime.Instance(store, wasmtime.Module(engine, EMPTY_FUNCTION), [])
-        code = None
-        try:
-            instance.exports(store)["f"](store)
-        except wasmtime.Trap as trap:
-            code = trap.trap_code
-    return code == wasmtime.TrapCode.INTERRUPT
 
 
 cdef EngineClock clock_of(object engine):
@@ -139,15 +118,15 @@ cdef EngineClock clock_of(object engine):
     if not looks_at_epochs(engine):
         raise ValueError("the store's engine does not look for interrupts: "
                          "make it with a Config whose epoch_interruption is True")
-    pointer = address_in(engine.ptr())      # ValueError if closed
     made = EngineClock.__new__(EngineClock)
-    # From here on no other code runs.
     if COUNTED_ATTRIBUTE in attributes:
         raise RuntimeError("the program counts the epochs of the store's engine itself, by Engine.increment_epoch(): "
                            "make an engine of its own for interruptible stores")
     found = attributes.get(CLOCK_ATTRIBUTE)
     if found is not None:
         return found
+    pointer = address_in(wasmtime.Engine.ptr(engine))       # ValueError if closed
+    # From here on no other code runs.
     made.clock.engine = api.engine_clone(pointer)
     clock_add(&made.clock)
     attributes[CLOCK_ATTRIBUTE] = made
@@ -169,7 +148,7 @@ def set_deadline(store, /):
 
     Raises RuntimeError if the store is interruptible: its deadline is the next tick.
     """
-    cdef StoreState state = known_state(store)
+    cdef StoreState state = states.get(address_of(store))
     if state is not None and state.watch is not None:
         raise RuntimeError("the store is interruptible: its time is the timeout of externref.wasmtime.interruptible()")
 
@@ -207,7 +186,7 @@ def interruptible(store, /, *, timeout=None):
     if watch is None:
         watch = Watch.__new__(Watch)
         watch.engine_clock = clock_of(store.engine)
-        pointer = address_in(store.ptr())
+        pointer = address_in(wasmtime.Store.ptr(store))
         record = new_record(state, False)
         try:
             state.enter()
@@ -239,23 +218,20 @@ def interrupt(store, /):
     state.watch.interrupted = True
 
 
-def before_fork():
-    clock_before_fork()
-
-
-def after_fork_in_parent():
-    clock_after_fork()
-
-
 def after_fork_in_child():
-    clock_after_fork()
-    clock_setup()
+    """Neither the clock nor any other thread is there: what runs is what ran on this one."""
+    cdef StoreState state
+    if clock_setup() != 0:
+        raise MemoryError("no memory for the locks of the clock of interruptible stores")
+    for state in list(states.values()):
+        if state.watch is not None and state.watch.calls > 0 and state.thread == PyThread_get_thread_ident():
+            clock_begin(&state.watch.engine_clock.clock)
 
 
 if clock_setup() != 0:
     raise MemoryError("no memory for the locks of the clock of interruptible stores")
 clocks.increment = api.engine_increment_epoch
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork_in_child)
+    os.register_at_fork(after_in_child=after_fork_in_child)
 
-del before_fork, after_fork_in_parent, after_fork_in_child
+del after_fork_in_child

@@ -81,9 +81,7 @@ cdef struct Functions:
     bool_t (*caller_export_get)(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *) noexcept nogil
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
     wasm_trap_t *(*trap_new_code)(uint8_t) noexcept nogil
-    void (*trap_delete)(wasm_trap_t *) noexcept nogil
     wasmtime_error_t *(*error_new)(const char *) noexcept nogil
-    void (*error_delete)(wasmtime_error_t *) noexcept nogil
     void (*functype_delete)(wasm_functype_t *) noexcept nogil
     void (*store_delete)(void *) noexcept nogil
     void (*store_epoch_deadline_callback)(
@@ -138,9 +136,16 @@ cdef int check_layout(str name, size_t size, dict offsets) except -1:
     return 0
 
 
+cdef object addressof = ctypes.addressof        # in C: it runs no other code, and is there at exit, too
+
+
 cdef void *address_in(object pointer) except NULL:
     """The address that a ctypes pointer holds."""
-    return <void *><uintptr_t>ctypes.cast(pointer, ctypes.c_void_p).value
+    # SAFETY: it points to one, or a function, and so is as large as an address.
+    cdef void *address = (<void **><uintptr_t>addressof(pointer))[0]
+    if address == NULL:
+        raise ValueError("a null pointer of wasmtime-py's")
+    return address
 
 
 cdef int copy_item(object item, object declared, void *out, size_t size) except -1:
@@ -148,7 +153,7 @@ cdef int copy_item(object item, object declared, void *out, size_t size) except 
     if not isinstance(item, declared):
         raise TypeError(f"expected a {declared.__name__}, not {type(item).__name__}")
     # SAFETY: check_layout() has compared the sizes.
-    memcpy(out, <void *><uintptr_t>ctypes.addressof(item), size)
+    memcpy(out, <void *><uintptr_t>addressof(item), size)
     return 0
 
 
@@ -156,7 +161,7 @@ cdef object copied_out(object declared, const void *item, size_t size):
     """The other way: a new ctypes struct, to be wasmtime-py's."""
     out = declared()
     # SAFETY: as above.
-    memcpy(<void *><uintptr_t>ctypes.addressof(out), item, size)
+    memcpy(<void *><uintptr_t>addressof(out), item, size)
     return out
 
 
@@ -184,9 +189,7 @@ load(&api.memory_size, "wasmtime_memory_size", "8pp")
 load(&api.caller_export_get, "wasmtime_caller_export_get", "bpp8p")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
 load(&api.trap_new_code, "wasmtime_trap_new_code", "p1")
-load(&api.trap_delete, "wasm_trap_delete", "vp")
 load(&api.error_new, "wasmtime_error_new", "pp")
-load(&api.error_delete, "wasmtime_error_delete", "vp")
 load(&api.functype_delete, "wasm_functype_delete", "vp")
 load(&api.store_delete, "wasmtime_store_delete", "vp")
 load(&api.store_epoch_deadline_callback, "wasmtime_store_epoch_deadline_callback", "vpppp")

@@ -2,19 +2,20 @@
 
 - `Store.close()` raises RuntimeError while something runs in the store, and marks it as closed before it deletes it:
   the finalizers that this runs cannot use it any more.
-- Calls, instantiations and collections that wasmtime-py makes itself count as uses of the store, if anything was bound
-  in it: while one goes on, another thread gets RuntimeError from bound items and from wasmtime-py's own calls.
+- Calls, instantiations and collections that wasmtime-py makes itself, of components too, count as uses of the store:
+  while one goes on, it cannot be closed, and another thread gets RuntimeError from bound items and from these. The
+  exception of a host function of func()'s, or of a tick, comes out of the call that it ends.
 - Externrefs that were made here are read as their objects by wasmtime-py's own functions too, and those make theirs as
   they are made here, so that no finalizer runs Python code in the middle of wasmtime's work.
 - `Engine.increment_epoch()` and `Store.set_epoch_deadline()` raise RuntimeError where a store was made interruptible.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import wasmtime
-from wasmtime import _func, _instance, _instance_pre, _linker, _value
+from wasmtime import _ffi, _func, _instance, _instance_pre, _linker, _value
 from wasmtime._slab import Slab
 
 from externref.wasmtime import _calls
@@ -30,27 +31,33 @@ class SlabAndOurs(Slab):  # type: ignore[type-arg, unused-ignore]
 
 @contextlib.contextmanager
 def enter_wasm(store: Any) -> Iterator[Any]:
-    with theirs.enter_wasm(store) as trap, used(store):
+    with _calls.Use(_calls.address_of(store)), theirs.enter_wasm(store) as trap:
         yield trap
 
 
-@contextlib.contextmanager
-def used(store: Any) -> Iterator[None]:
-    """Uses the store, if anything was bound in it. Raises as a bound call would."""
-    token = _calls.begin_use(store)     # RuntimeError
-    try:
-        yield
-    finally:
-        _calls.end_use(token)
+def counted(name: str, position: int) -> Callable[..., Any]:
+    """A function of the C API that runs Wasm code and returns an error or NULL, by its name and the position of the
+    context among its arguments."""
+    function = getattr(_ffi, name)
+
+    def call(*args: Any) -> Any:
+        with _calls.Use(_calls.pointed_at(args[position])) as use:
+            error = function(*args)
+            if error:
+                failure = wasmtime.WasmtimeError._from_ptr(error)
+                use.raise_exception(str(failure))
+                error = failure._consume()
+            return error
+
+    return call
 
 
 def gc(self: Any) -> None:
-    if not _calls.collect(self):
-        theirs.gc(self)
+    _calls.collect(self)
 
 
-def delete(self: Any, ptr: Any) -> None:
-    _calls.close_store(self.__dict__, ptr)      # raises if something runs
+def delete(self: Any, ptr: Any, *, close_store: Callable[..., None] = _calls.close_store) -> None:  # also at exit
+    close_store(self.__dict__, ptr)     # raises if something runs
 
 
 def increment_epoch(self: Any) -> None:
@@ -68,7 +75,6 @@ class Theirs:
 
     def __init__(self) -> None:
         self.enter_wasm = _func.enter_wasm
-        self.gc = wasmtime.Store.gc
         self.increment_epoch = wasmtime.Engine.increment_epoch
         self.set_epoch_deadline = wasmtime.Store.set_epoch_deadline
         self.finalizer = _value._externref_finalizer    # wasmtime still calls it, for what it got before
@@ -77,6 +83,13 @@ class Theirs:
 def install() -> Theirs:
     before = Theirs()
     changes_by_owner: dict[Any, dict[str, Any]] = {
+        _ffi: {name: counted(name, position) for name, position in {
+            "wasmtime_linker_module": 1,
+            "wasmtime_component_func_call": 1,
+            "wasmtime_component_func_post_return": 1,
+            "wasmtime_component_linker_instantiate": 1,
+            "wasmtime_component_resource_any_drop": 0,
+        }.items()},
         _func: {"enter_wasm": enter_wasm},
         _instance: {"enter_wasm": enter_wasm},
         _instance_pre: {"enter_wasm": enter_wasm},

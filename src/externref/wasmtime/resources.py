@@ -12,19 +12,17 @@ from typing import Any
 from wasmtime import StoreContext, Storelike, component
 
 from externref._core import VMExternRef
-from externref.wasmtime._calls import address_of, after_close
+from externref.wasmtime._calls import address_of, closing, resource_types
 
-_type_numbers = itertools.count(1 << 31)    # a program has few of its own, and counts them from 0
 _kinds: "weakref.WeakSet[Resource]" = weakref.WeakSet()
 
 
-def _forget(address: int) -> None:
-    """A store, by address_of(), was deleted: wasmtime runs no destructors then."""
-    for kind in list(_kinds):
-        kind._forget(address)
+def _take(address: int) -> list[VMExternRef[Any]]:
+    """The references of a store, by address_of() it, that is to be deleted: wasmtime runs no destructors then."""
+    return [ref for kind in list(_kinds) for ref in kind._take(address)]
 
 
-after_close.append(_forget)
+closing.append(_take)
 
 
 class _Given(component.ResourceHost):
@@ -69,7 +67,7 @@ class Resource:
     """
 
     def __init__(self) -> None:
-        self._number = next(_type_numbers)
+        self._number = next(resource_types)
         self._keys = itertools.count(1)
         self._refs: dict[int, VMExternRef[Any]] = {}    # by representation
         self._owners: dict[int, int] = {}       # the store whose component owns it, by address_of()
@@ -163,6 +161,8 @@ class Resource:
         if ref is not None:
             ref.drop()
 
-    def _forget(self, address: int) -> None:
-        for rep in [rep for rep, owner in list(self._owners.items()) if owner == address]:
-            self._release(rep)
+    def _take(self, address: int) -> list[VMExternRef[Any]]:
+        taken = [rep for rep, owner in list(self._owners.items()) if owner == address]
+        for rep in taken:
+            del self._owners[rep]
+        return [self._refs.pop(rep) for rep in taken]

@@ -9,14 +9,13 @@ cdef class Watch
 cdef class StoreState:
     """What we know of a wasmtime.Store. It is among the `states` until the store is closed; what is bound has it."""
     cdef wasmtime_context_t *context    # NULL once the store is closed
-    cdef uint64_t store_id              # what its functions, tables and globals carry
+    cdef uint64_t store_id              # what its functions, tables and globals carry; 0 until something is bound
     cdef Py_ssize_t depth               # operations in progress, one inside another
     cdef unsigned long thread           # whose they are
-    cdef bint calling                   # what runs is compiled code that a bound call entered, not a host function
     cdef bint locked                    # wasmtime is in the middle of something: it runs finalizers, a signal handler
     cdef Watch watch                    # None if it is not interruptible
-    cdef object store                   # a weak reference to it
-    cdef object exception               # a host function's, on its way to the bound call that it ends
+    cdef object store                   # a weak reference to it; None until something is bound
+    cdef object exception               # a host function's, on its way to the call that it ends
 
     cdef int enter(self) except -1:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
@@ -35,19 +34,25 @@ cdef class StoreState:
     cdef void leave(self) noexcept:
         self.depth -= 1
 
-    cdef bint come_out(self) noexcept:
-        """Compiled code calls us, on this thread: what go_back() needs, whether a bound call entered that code.
-
-        Also if wasmtime-py did: meanwhile other threads must not use the store."""
-        cdef bint called_by_us = self.calling
+    cdef void come_out(self) noexcept:
+        """Compiled code calls us, on this thread; to be ended by leave(). No other may use the store meanwhile."""
         self.thread = PyThread_get_thread_ident()
         self.depth += 1
-        self.calling = False
-        return called_by_us
 
-    cdef void go_back(self, bint called_by_us) noexcept:
-        self.calling = called_by_us
-        self.depth -= 1
+    cdef void forget_exception(self) noexcept:
+        """Before compiled code runs, and when a host function returns: one that is there ended a call that took no
+        notice of it."""
+        if self.exception is not None:
+            self.exception = None
+
+    cdef int raise_exception(self, str text) except -1:
+        """Raises the exception that ended a call, which failed with this text, if one of ours did."""
+        raised = self.exception
+        self.exception = None
+        # The names of functions, which are the guest's, come before the cause.
+        if raised is not None and text.rstrip().endswith(HOST_TEXT):
+            raise raised
+        return 0
 
 
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
@@ -57,7 +62,9 @@ cdef dict states = {}
 cdef str POINTER_ATTRIBUTE = "_Managed__ptr"
 cdef str CONTEXT_ATTRIBUTE = "_Store__context"
 
-after_close = []        # functions that are called with what address_of() was, of each store that was deleted
+# Functions that are called with what address_of() was, of each store that is to be deleted: what they return is kept
+# until that was done.
+closing = []
 
 
 def close_store(dict attributes, pointer, /):
@@ -66,11 +73,15 @@ def close_store(dict attributes, pointer, /):
     It is closed for everybody before that begins, which runs finalizers and lets other threads run.
     Raises RuntimeError if something runs in it, which would go on in freed memory.
     """
-    cdef void *address = address_in(pointer)
+    cdef void *address
     cdef StoreState state
+    cdef list kept = []     # for finalizers to run when the store is gone, and no newer one can have its address before
+    if wasmtime is None:
+        return      # at exit, modules are cleared: the deletion might call back into wasmtime-py, which was next
+    address = address_in(pointer)
     context = attributes.get(CONTEXT_ATTRIBUTE)
     number = None if context is None else <uintptr_t>address_in(context)
-    # No Python code runs from here to the end of the deletion, nor another thread until it begins.
+    # No Python code runs until it is marked as closed, nor another thread.
     state = states.get(number)
     if state is not None and state.depth != 0:
         raise RuntimeError("the store is in use, it cannot be closed")
@@ -80,26 +91,23 @@ def close_store(dict attributes, pointer, /):
     if state is not None:
         state.context = NULL
         del states[number]
-    with nogil:
-        api.store_delete(address)
-    for function in after_close:
-        function(number)
-
-
-cdef StoreState known_state(object store):
-    """The state of a store, or of a Caller of wasmtime-py's; None if nothing was bound in it. ValueError if closed."""
-    return states.get(address_of(store))
+    try:
+        for function in closing:
+            kept.append(function(number))
+    finally:
+        with nogil:
+            api.store_delete(address)
 
 
 def collect(store, /):
-    """Store.gc(), if anything was bound in the store: whether it was. Nothing may use the store meanwhile.
+    """Store.gc(). Nothing may use the store meanwhile.
 
     Raises RuntimeError if another thread uses it, or if it is in the middle of something; WasmtimeError.
     """
-    cdef StoreState state = known_state(store)
+    cdef StoreState state = counted_state(address_of(store))
     cdef wasmtime_error_t *error
-    if state is None:
-        return False
+    require_open(store)
+    # From here on no other code runs.
     state.enter()
     state.locked = True
     # Here and not in Python, where the main thread might drain: finalizers may use the store.
@@ -108,29 +116,45 @@ def collect(store, /):
     state.locked = False
     state.leave()
     check(error)
-    return True
 
 
-def begin_use(store, /):
-    """Called before wasmtime-py itself uses a store, or that of a Caller of its own: what to end it with, by end_use().
+@cython.final
+@cython.no_gc_clear
+cdef class Use:
+    """with Use(address): a call into a store that wasmtime-py itself makes, by address_of() the store.
 
+    An exception of a host function of func()'s, or of a tick, that ends it comes out of the block as it is.
     Raises RuntimeError if another thread uses the store, or if it is in the middle of something.
     """
-    cdef StoreState state = known_state(store)
-    if state is None:
-        return None
-    state.enter()
-    before = state.calling
-    state.calling = False
-    return state, before
-
-
-def end_use(token, /):
     cdef StoreState state
-    if token is not None:
-        state, before = token
-        state.calling = before
-        state.leave()
+    cdef bint entered
+
+    def __cinit__(self, address, /):
+        self.state = counted_state(address)
+
+    def __enter__(self):
+        # Nothing is made and no Python code runs from here on: no interrupt comes between.
+        self.state.enter()
+        self.entered = True
+        self.state.forget_exception()
+        return self
+
+    def raise_exception(self, str text, /):
+        """Raises the exception that ended the call, which failed with this text, if one of ours did."""
+        self.state.raise_exception(text)
+
+    def __exit__(self, kind, error, traceback):
+        self.end()
+        if error is not None:
+            self.state.raise_exception(str(error))
+
+    def __dealloc__(self):
+        self.end()      # an interrupt came before the block began
+
+    cdef void end(self) noexcept:
+        if self.entered:
+            self.entered = False
+            self.state.leave()
 
 
 def address_of(store, /):
@@ -139,37 +163,54 @@ def address_of(store, /):
     return <uintptr_t>address_in(store._context())
 
 
+def pointed_at(pointer, /):
+    """address_of() a store, of wasmtime-py's pointer to its context."""
+    return <uintptr_t>address_in(pointer)
+
+
+cdef bint is_open(object store) except -1:
+    return (<dict>store.__dict__).get(POINTER_ATTRIBUTE) is not None
+
+
+cdef int require_open(object store) except -1:
+    if not is_open(store):
+        raise ValueError("already closed")      # as wasmtime-py says it
+    return 0
+
+
+cdef StoreState counted_state(object address):
+    """The state of a store, by address_of() it, made when it is first seen."""
+    cdef StoreState state = states.get(address)
+    cdef StoreState made
+    if state is None:
+        made = StoreState.__new__(StoreState)
+        made.context = <wasmtime_context_t *><uintptr_t>address
+        state = states.setdefault(address, made)    # to make one may have run code that did the same
+    return state
+
+
 cdef StoreState state_of(object store):
-    """The state of a store, made when it is first seen."""
+    """The state of a store in which something is to be bound."""
     cdef StoreState state
     cdef wasmtime_func_t probe
     cdef wasm_functype_t *type_address
     if not isinstance(store, wasmtime.Store):
         raise TypeError(f"expected a wasmtime.Store, not {type(store).__name__}")
-    address = address_of(store)     # ValueError if closed
-    state = states.get(address)
-    if state is not None:
-        return require_store(state, store)
-    state = StoreState.__new__(StoreState)
-    state.store = weakref.ref(store)
-    # There is no function that tells a store's id; its items carry it. The type is a new one: once
-    # used it belongs to an engine, and aborts in a store of another.
-    function_type = wasmtime.FuncType([], [])
-    type_address = <wasm_functype_t *>address_in(function_type._consume())
-    state.context = <wasmtime_context_t *><uintptr_t>address
-    # Up to here other code has run, which may have done the same, or closed the store; from here on none does.
-    found = states.get(address)
-    if found is None and (<dict>store.__dict__).get(POINTER_ATTRIBUTE) is not None:
-        api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
-        state.store_id = probe.store_id
-        states[address] = found = state
-    api.functype_delete(type_address)
-    return require_store(found, store)
-
-
-cdef StoreState require_store(StoreState state, object store):
-    """The state, if it is this store's, and not that of a newer one at the same address."""
-    if state is None or state.store() is not store:
+    state = counted_state(address_of(store))    # ValueError if closed
+    if state.store is None:
+        # There is no function that tells a store's id; its items carry it. The type is a new one: once
+        # used it belongs to an engine, and aborts in a store of another.
+        function_type = wasmtime.FuncType([], [])
+        reference = weakref.ref(store)
+        type_address = <wasm_functype_t *>address_in(function_type._consume())
+        # Up to here other code has run, which may have done the same, or closed the store; from here on none does.
+        if state.store is None and is_open(store):
+            api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
+            state.store_id = probe.store_id
+            state.store = reference
+        api.functype_delete(type_address)
+    # Not that of a newer store at the same address, or a copy of the store's.
+    if state.store is None or state.store() is not store:
         raise ValueError("already closed")
     return state
 
@@ -193,14 +234,11 @@ cdef int require_same_state(StoreState state, StoreState other) except -1:
 
 # --- Failures -----------------------------------------------------------------------
 
-# The text of our traps. Who sees it called by other means than a bound call.
+# What the text of a trap of ours ends with, and of wasmtime-py's.
 cdef const char *HOST_TRAP = b"Python exception in a host function of externref.wasmtime"
 cdef size_t HOST_TRAP_LENGTH = strlen(HOST_TRAP)
-
-# The text that wasmtime-py's traps end with: it comes after the names of functions, which are the guest's.
-cdef str THEIR_TRAP = "python exception"
-
-cdef object their_functions = wasmtime_func_module      # also when this module's names are gone, as at exit
+cdef str HOST_TEXT = (<bytes>HOST_TRAP).decode()
+cdef str THEIR_TEXT = "python exception"
 
 
 cdef object exception_of(wasmtime_error_t *error, wasm_trap_t *trap):
@@ -213,26 +251,12 @@ cdef object exception_of(wasmtime_error_t *error, wasm_trap_t *trap):
 
 cdef int raise_failure(StoreState state, wasmtime_error_t *error, wasm_trap_t *trap) except -1:
     """Raises what ended a bound call: the exception of a host function, ours or wasmtime-py's, as it is."""
-    raised = state.exception
-    if raised is not None:
-        state.exception = None
-        if error != NULL:
-            api.error_delete(error)
-        else:
-            api.trap_delete(trap)
-        raise raised
     failure = exception_of(error, trap)
-    if str(failure).rstrip().endswith(THEIR_TRAP):
-        their_functions.maybe_raise_last_exn()
+    text = str(failure)
+    state.raise_exception(text)
+    if text.rstrip().endswith(THEIR_TEXT):
+        wasmtime_func_module.maybe_raise_last_exn()
     raise failure
-
-
-cdef void end_by(StoreState state, object exception, bint called_by_us) noexcept:
-    """Says what ends the innermost call, which is a bound one, or wasmtime-py's."""
-    if called_by_us:
-        state.exception = exception
-    else:
-        their_functions.LAST_EXCEPTION = exception
 
 
 cdef int check(wasmtime_error_t *error) except -1:
