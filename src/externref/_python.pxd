@@ -34,6 +34,7 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject *) noexcept
     void Py_DECREF(PyObject *) noexcept
     void Py_XDECREF(PyObject *) noexcept
+    void PyObject_GC_Track(PyObject *) noexcept
     void PyObject_GC_UnTrack(PyObject *) noexcept
     void PyObject_GC_Del(void *) noexcept
     PyObject *PyErr_Occurred() noexcept
@@ -116,12 +117,16 @@ cdef inline void make_collected(type cls, traverseproc traverse, inquiry clear) 
     PyType_Modified(<PyTypeObject *>cls)
 
 
+cdef inline object hidden(object thing):
+    """The object, new and of a built-in type, out of the collector's sight, and so of gc.get_objects() and
+    gc.get_referrers(): what a collection runs, or other code meanwhile, cannot find it, nor change it."""
+    PyObject_GC_UnTrack(<PyObject *>thing)
+    return thing
+
+
 cdef inline tuple secret_maker():
-    """A tuple for the arguments of __new__ that nobody else can have: the collector does not know it, so neither do
-    gc.get_objects() and gc.get_referrers(), in a collection that making the object runs."""
-    maker = (object(),)
-    PyObject_GC_UnTrack(<PyObject *>maker)
-    return maker
+    """A tuple for the arguments of __new__ that nobody else can have."""
+    return hidden((object(),))
 
 
 cdef inline object make_secretly(type cls, tuple maker):

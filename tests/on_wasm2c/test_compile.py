@@ -50,7 +50,10 @@ def test_nobody_changes_what_linking_uses(cache):
         thing = rest.pop()
         if id(thing) not in seen and not isinstance(thing, type) and type(thing).__module__ != "ctypes":
             seen.add(id(thing))
-            assert isinstance(thing, (tuple, bytes, str, int, type(None))) or type(thing).__name__ == "Signature", thing
+            assert (isinstance(thing, (tuple, bytes, str, int, type(None)))
+                    or type(thing).__name__ in ("Signature", "ItemType", "Port")), thing
+            if not isinstance(thing, tuple):
+                assert not [name for name in dir(thing) if not name.startswith("__")] or isinstance(thing, (bytes, str, int))
             rest += gc.get_referents(thing)
     with pytest.raises(AttributeError):
         module.exports.pop(0)
@@ -61,9 +64,11 @@ def test_nobody_changes_what_linking_uses(cache):
 def test_an_address_is_no_code(cache):
     module = wasm2c.compile("(module)")
     code, with_store = type(module._code), wasm2c.Store()
-    for wrong in ((4096, ()), ("", None), (None, None), (4096,)):
+    for wrong in ((4096, ()), ("", None), (None, None), (4096,), ()):
         with pytest.raises(TypeError):
             code(*wrong)
+        with pytest.raises(TypeError):
+            wasm2c.Module(*wrong)
     for wrong in ((with_store, 4096, {}, False), (with_store, module._code), (None, module._code, {}, False)):
         with pytest.raises(TypeError):
             wasm2c.Instance(*wrong)

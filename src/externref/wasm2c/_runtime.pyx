@@ -45,16 +45,16 @@ from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, limit_of, name_of_type, put_number,
     refuse_kind, results_of, shown)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, items_of, make_secretly,
-    reraise, require_maker, secret_maker, vectorcallfunc)
+    PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, hidden, items_of,
+    make_secretly, reraise, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
-import sys
 
 from externref._exports import Exports
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
-from externref.wasm2c.binary import KINDS, FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import KINDS, GlobalType, MemoryType, TableType
+from externref.wasm2c.in_frame import in_frame
 from externref.wasm2c.names import Frame, Names
 
 cdef extern from "wasm2c/runtime.h":
@@ -149,6 +149,11 @@ class LinkError(Exception):
 
 # Who has it may make a Func, Table, Global or Memory: one made from Python would have nothing behind it.
 cdef tuple MAKER = secret_maker()
+
+
+cdef extern from "Python.h":
+    PyThreadState *PyThreadState_Get() noexcept
+    Py_ssize_t Py_REFCNT(PyObject *) noexcept
 
 
 include "types.pxi"

@@ -19,6 +19,23 @@ typedef struct {
     size_t limit;
 } Quota;
 
+/* Bytes of address space that all memories together may have, 1/4 of what 47 bits have, and those of one store: a usual
+ * memory of no size takes 4 GiB, and without any left nobody in the process gets memory. */
+#if SIZE_MAX > UINT32_MAX
+#  define MOST_ROOM ((size_t)1 << 45)
+#  define MOST_ROOM_OF_STORE ((size_t)1 << 42)
+#else
+#  define MOST_ROOM ((size_t)1 << 31)
+#  define MOST_ROOM_OF_STORE MOST_ROOM
+#endif
+static Quota all_room = {0, MOST_ROOM};
+
+/* A store's, of memories. */
+typedef struct {
+    Quota bytes;
+    Quota room;
+} MemoryQuota;
+
 static int take(Quota *quota, uint64_t amount)
 {
     const size_t used = __atomic_load_n(&quota->used, __ATOMIC_RELAXED);
@@ -50,14 +67,35 @@ static int is_usual(const Wasm2cMemory *memory)
     return memory->page_size == WASM_PAGE && !memory->is64;
 }
 
-static int reserve(Wasm2cMemory *memory)
+static int take_room(MemoryQuota *quota, size_t room)
+{
+    if (!take(&quota->room, room)) {
+        return 0;
+    }
+    if (!take(&all_room, room)) {
+        give_back(&quota->room, room);
+        return 0;
+    }
+    return 1;
+}
+
+static void give_back_room(MemoryQuota *quota, size_t room)
+{
+    give_back(&quota->room, room);
+    give_back(&all_room, room);
+}
+
+static int reserve(MemoryQuota *quota, Wasm2cMemory *memory)
 {
     /* At least one page, so that there is an address. */
-    const size_t room = memory->max_pages == 0           ? WASM_PAGE
-                        : memory->max_pages < MOST_PAGES ? memory->max_pages * WASM_PAGE
-                                                         : (size_t)MOST_PAGES * WASM_PAGE;
-    void *data = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t room = memory->max_pages == 0 ? WASM_PAGE : (size_t)memory->max_pages * WASM_PAGE;
+    void *data;
+    if (memory->max_pages > MOST_PAGES || !take_room(quota, room)) {
+        return 0;
+    }
+    data = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) {
+        give_back_room(quota, room);
         return 0;
     }
     memory->data = data;
@@ -65,10 +103,12 @@ static int reserve(Wasm2cMemory *memory)
     return 1;
 }
 
-static void release_memory(Wasm2cMemory *memory)
+static void release_memory(MemoryQuota *quota, Wasm2cMemory *memory)
 {
     if (is_usual(memory) && memory->data != NULL) {
-        munmap(memory->data, (size_t)(memory->data_end - memory->data));
+        const size_t room = (size_t)(memory->data_end - memory->data);
+        munmap(memory->data, room);
+        give_back_room(quota, room);
     }
     else {
         free(memory->data);
@@ -99,20 +139,20 @@ static int resize(Wasm2cMemory *memory, uint64_t bytes)
 }
 
 /* 0, or why there is no memory. */
-static int new_memory(Quota *quota, Wasm2cMemory *memory, uint64_t pages, uint64_t max_pages, int is64,
+static int new_memory(MemoryQuota *quota, Wasm2cMemory *memory, uint64_t pages, uint64_t max_pages, int is64,
                       uint32_t page_size)
 {
     const uint64_t bytes = bytes_of(pages, page_size);
     const Wasm2cMemory empty = {.page_size = page_size, .max_pages = max_pages, .is64 = (uint8_t)is64};
     memset(memory, 0, sizeof *memory);
-    if (!take(quota, bytes)) {
-        return refusal(quota);
+    if (!take(&quota->bytes, bytes)) {
+        return refusal(&quota->bytes);
     }
     *memory = empty;
-    if ((is_usual(memory) && !reserve(memory)) || !resize(memory, bytes)) {
-        release_memory(memory);
+    if (pages > max_pages || (is_usual(memory) && !reserve(quota, memory)) || !resize(memory, bytes)) {
+        release_memory(quota, memory);
         memset(memory, 0, sizeof *memory);
-        give_back(quota, bytes);
+        give_back(&quota->bytes, bytes);
         return WASM2C_NO_MEMORY;
     }
     memory->pages = pages;
@@ -121,7 +161,7 @@ static int new_memory(Quota *quota, Wasm2cMemory *memory, uint64_t pages, uint64
 }
 
 /* How many pages there were; -1 if there cannot be so many more. */
-static uint64_t more_memory(Quota *quota, Wasm2cMemory *memory, uint64_t pages)
+static uint64_t more_memory(MemoryQuota *quota, Wasm2cMemory *memory, uint64_t pages)
 {
     const uint64_t before = memory->pages;
     uint64_t bytes;
@@ -132,11 +172,11 @@ static uint64_t more_memory(Quota *quota, Wasm2cMemory *memory, uint64_t pages)
         return UINT64_MAX;
     }
     bytes = bytes_of(before + pages, memory->page_size);
-    if (!take(quota, bytes - memory->size)) {
+    if (!take(&quota->bytes, bytes - memory->size)) {
         return UINT64_MAX;
     }
     if (!resize(memory, bytes)) {
-        give_back(quota, bytes - memory->size);
+        give_back(&quota->bytes, bytes - memory->size);
         return UINT64_MAX;
     }
     memory->pages += pages;
@@ -144,10 +184,10 @@ static uint64_t more_memory(Quota *quota, Wasm2cMemory *memory, uint64_t pages)
     return before;
 }
 
-static void end_memory(Quota *quota, Wasm2cMemory *memory)
+static void end_memory(MemoryQuota *quota, Wasm2cMemory *memory)
 {
-    release_memory(memory);
-    give_back(quota, memory->size);
+    release_memory(quota, memory);
+    give_back(&quota->bytes, memory->size);
     memset(memory, 0, sizeof *memory);
 }
 

@@ -94,12 +94,9 @@ class Interface(NamedTuple):
     function_types: tuple[int, ...]
     imports: tuple[Import, ...]
     exports: tuple[Export, ...]
-    exported_functions: tuple[int, ...]         # indices, each once
     tables: tuple[TableType, ...]
     memories: tuple[MemoryType, ...]
     globals: tuple[GlobalType, ...]
-    imported: tuple[int, ...]                   # how many of each of KINDS
-    carries_funcrefs: bool                      # whether one can come in or go out
 
 
 KINDS = (FuncType, TableType, MemoryType, GlobalType)
@@ -133,6 +130,12 @@ class Reader:
                 return result
             if shift > 63:      # only in what nobody validates
                 raise UnsupportedError("an integer of more than 64 bits")
+
+    def unsigned_at(self, at: int) -> int:
+        """A LEB128 integer that begins there."""
+        reader = Reader(self.data)
+        reader.at = at
+        return reader.unsigned()
 
     def bytes(self, size: int) -> bytes:
         self.at += size
@@ -287,7 +290,7 @@ class Binary:
             start = reader.at
             reader.skip_constant()
             if element == "externref":
-                values.append(Reader(reader.data[start + 1:]).unsigned() if reader.data[start] == GLOBAL_GET else None)
+                values.append(reader.unsigned_at(start + 1) if reader.data[start] == GLOBAL_GET else None)
         return Elements(not flags & 1, element, tuple(values))
 
     def exported_functions(self) -> list[int]:
@@ -296,15 +299,7 @@ class Binary:
 
     def interface(self) -> Interface:
         return Interface(self.sections, self.types, self.function_types, self.imports, self.exports,
-                         tuple(self.exported_functions()), self.tables, self.memories, self.globals,
-                         tuple(self.imported[kind] for kind in KINDS), self.carries_funcrefs())
-
-    def carries_funcrefs(self) -> bool:
-        """Whether a funcref can come in or go out through the module's imports and exports."""
-        types = [item.type for item in self.imports] + [item.type for item in self.exports]
-        return any("funcref" in type_.params + type_.results if isinstance(type_, FuncType)
-                   else "funcref" in (getattr(type_, "element", None), getattr(type_, "value", None))
-                   for type_ in types)
+                         self.tables, self.memories, self.globals)
 
     def renamed(self) -> bytes:
         """The module with its imports and exports under plain names; custom sections are left out."""

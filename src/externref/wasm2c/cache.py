@@ -9,6 +9,7 @@ that leads to it must belong to root or the user, and be writable by others only
 Where the cache cannot be used there is none: modules are compiled every time.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -109,7 +110,8 @@ def keep(library: Path, kept: Path) -> bool:
             os.chmod(temporary, 0o700)
             os.replace(temporary, kept)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):      # it is in its place
+                os.unlink(temporary)
             raise
     except OSError as error:
         logger.info("A compiled module is not kept: %s", error)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import externref
-from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store
-from externref.wasm2c.binary import Binary, UnsupportedError
+from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store, load
+from externref.wasm2c.binary import Binary, Export, Import, UnsupportedError
 from externref.wasm2c.cache import is_whole, keep, open_folder
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.pieces import names_of, pieces_of, sources
@@ -49,11 +49,12 @@ class Module:
 
     __module__ = "externref.wasm2c"
 
-    def __init__(self, binary: Binary, library: Path) -> None:
-        """Loads the library. Raises OSError if it is none."""
-        self.imports = binary.imports
-        self.exports = binary.exports
-        self._code = Code(str(library), binary.interface())
+    _code: Code
+    imports: tuple[Import, ...]
+    exports: tuple[Export, ...]
+
+    def __init__(self) -> None:
+        raise TypeError("a module is compiled by externref.wasm2c.compile()")
 
     def instantiate(self, store: Store, imports: Mapping[str, Any] | None = None, *,
                     release_gil: bool = False) -> Instance:
@@ -206,15 +207,15 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
     flags = [*flags, *own_flags(compiler), *words("CFLAGS")]
     cached = open_folder() if cache else None
     if cached is None:
-        return load(binary, build(binary, compiler, flags, folder, tools))
+        return loaded(binary, build(binary, compiler, flags, folder, tools))
     kept = cached / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
     if is_whole(kept):
         try:
-            return Module(binary, kept)
+            return new_module(binary, kept)
         except (OSError, AttributeError):
             pass    # of another machine: made again
     library = build(binary, compiler, flags, folder, tools)
-    return load(binary, kept if keep(library, kept) else library)
+    return loaded(binary, kept if keep(library, kept) else library)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
@@ -225,8 +226,16 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
         raise CompileError(f"no temporary folder can be made: {error}") from error
 
 
-def load(binary: Binary, library: Path) -> Module:
+def new_module(binary: Binary, library: Path) -> Module:
+    """Loads the library. Raises OSError if it is none, AttributeError if it is not of our making."""
+    module = Module.__new__(Module)
+    module._code = load(str(library), binary.interface())
+    module.imports, module.exports = binary.imports, binary.exports
+    return module
+
+
+def loaded(binary: Binary, library: Path) -> Module:
     try:
-        return Module(binary, library)
+        return new_module(binary, library)
     except (OSError, AttributeError) as error:
         raise CompileError(f"the compiler made no library that can be loaded: {error}") from error

@@ -24,10 +24,14 @@
 /* Nanoseconds after which compiled code looks at signals and lets others have the GIL: longer than they wait, five milliseconds,
  * before they ask for it, which is what makes CPython switch. */
 #define POLL_TIME 20000000
-/* The budget between two looks at the clock. What one call may do for one of it, 1,024 turns of loops, is a thousand
- * times what another does: the most bounds how late a look comes after what was cheap, to a second or so. */
+/* The budget between two looks at the clock. What one of it buys, 1,024 turns of a loop, may take ten thousand times what
+ * another does, a call: the most bounds how late a look comes after what was cheap, to half a second or so. Where all is
+ * cheap there is a look every 30 microseconds then, which takes a thousandth of the time. */
 #define LEAST_BUDGET 1000
-#define MOST_BUDGET (1 << 20)
+#define MOST_BUDGET (1 << 14)
+/* Of it for what the system does to make a memory larger, a microsecond or two, and for bytes that are moved. */
+#define GROW_BUDGET 1000
+#define BYTES_OF_BUDGET 16
 
 #define MOST_FRAMES 32 /* that a trap names */
 
@@ -36,7 +40,8 @@ typedef struct {
     Wasm2cState seen;           /* by compiled code; first */
     jmp_buf *innermost;         /* that a trap leaves to; NULL if nothing runs */
     PyThreadState *without_gil; /* of the innermost call, if it let the GIL go */
-    unsigned long thread; /* that may use the store while something runs; 0: none, for it is in the middle of code */
+    PyThreadState *thread; /* that may use the store while something runs; NULL: none, it is in the middle of code */
+    _PyStackChunk *python_frames; /* where the thread had its last one, when the outermost call began */
     char *host_limit; /* of the thread's stack, for host functions */
     void *base; /* the end of the stack that compiled code uses */
     void *store; /* the Store, borrowed */
@@ -45,7 +50,7 @@ typedef struct {
     int64_t looked; /* when it last let others run, in nanoseconds */
     int64_t timeout; /* nanoseconds for an outermost call; 0 if there is no limit */
     int64_t deadline;
-    Quota memory; /* bytes */
+    MemoryQuota memory;
     Quota tables; /* elements */
     int trapped; /* the function of the last trap, by index; -1 if it did not say */
     int frame_count;
@@ -156,30 +161,41 @@ static inline StackLimits stack_limits(void)
     return limits;
 }
 
+/* Runs signal handlers; 0, or why to leave. Where there is not enough stack for them they wait, but for Ctrl-C's, which
+ * runs when the code has ended. */
+static int run_handlers(Running *self)
+{
+    if ((char *)__builtin_frame_address(0) > self->host_limit) {
+        return PyErr_CheckSignals() != 0 ? WASM2C_RAISED : 0;
+    }
+    if (PyOS_InterruptOccurred()) {
+        PyErr_SetInterrupt();
+        return WASM2C_INTERRUPTED;
+    }
+    return 0;
+}
+
 /* Lets signal handlers and other threads run; 0, or why to leave. Meanwhile nobody may use the store: compiled code has
  * addresses in it in its registers. */
 static int look_around(Running *self)
 {
     PyThreadState *const without_gil = self->without_gil;
-    const unsigned long thread = self->thread;
-    int failed;
+    PyThreadState *const thread = self->thread;
+    int reason;
     if (without_gil != NULL) {
         PyEval_RestoreThread(without_gil);
     }
-    self->thread = 0;
-    failed = PyErr_CheckSignals();
-    if (without_gil != NULL && !failed) {
-        PyEval_SaveThread();
-    }
-    else if (!failed) {
-        PyEval_RestoreThread(PyEval_SaveThread());
-    }
-    if (failed && without_gil != NULL) {
+    self->thread = NULL;
+    reason = run_handlers(self);
+    if (without_gil != NULL) {
         PyEval_SaveThread(); /* who is left to takes it, and the exception */
+    }
+    else if (reason == 0) {
+        PyEval_RestoreThread(PyEval_SaveThread());
     }
     self->thread = thread;
     running = self;
-    return failed ? WASM2C_RAISED : 0;
+    return reason;
 }
 
 static int reason_at(Running *self, int64_t time)
@@ -227,6 +243,8 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     PyThreadState *const outer_without_gil = self->without_gil;
     int reason;
     if (outer == NULL) {
+        self->thread = PyThreadState_Get();
+        self->python_frames = self->thread->datastack_chunk;
         self->base = __builtin_frame_address(0);
         const StackLimits limits = stack_limits();
         self->seen.stack_limit = limits.compiled;
@@ -306,9 +324,18 @@ static void allocate_memory(Wasm2cMemory *memory, uint64_t pages, uint64_t max_p
     }
 }
 
+/* Takes from the budget for a memory or table that grew, or could not, and bytes that may have been moved. */
+static void spend(Running *self, uint64_t moved)
+{
+    const int64_t cost = GROW_BUDGET + (int64_t)(moved / BYTES_OF_BUDGET);
+    self->seen.budget = self->seen.budget > cost ? self->seen.budget - cost : -1;
+}
+
 static uint64_t grow_memory(Wasm2cMemory *memory, uint64_t pages)
 {
-    return more_memory(&running->memory, memory, pages);
+    const uint64_t before = more_memory(&running->memory, memory, pages);
+    spend(running, is_usual(memory) ? 0 : memory->size);
+    return before;
 }
 
 static void free_memory(Wasm2cMemory *memory)
@@ -326,7 +353,9 @@ static void allocate_table(Wasm2cTable *table, uint32_t elements, uint32_t max_e
 
 static uint32_t grow_table(Wasm2cTable *table, uint32_t elements, const void *value, size_t element_size)
 {
-    return more_table(&running->tables, table, elements, value, element_size);
+    const uint32_t before = more_table(&running->tables, table, elements, value, element_size);
+    spend(running, table->size * element_size);
+    return before;
 }
 
 static void free_table(Wasm2cTable *table)
@@ -334,11 +363,28 @@ static void free_table(Wasm2cTable *table)
     end_table(&running->tables, table);
 }
 
-/* Whether this frame is on the stack that runs, and deeper: of greenlets, one may have been switched to whose stack
- * is elsewhere, while what runs is on the heap. */
-static __attribute__((noinline)) int is_below(const Running *self)
+/* Whether what runs is on this thread, and on the stack above us: if a greenlet was switched to, it is on the heap. No
+ * module is asked for greenlets, which may say anything. Each has its own stack of Python frames, in chunks, and what
+ * runs was called from one of them. */
+static int is_here(const Running *self)
 {
-    return (char *)__builtin_frame_address(0) < (char *)self->innermost;
+    PyThreadState *thread = PyThreadState_Get();
+    _PyStackChunk *chunk;
+    if (thread != self->thread) {
+        return 0;
+    }
+    for (chunk = thread->datastack_chunk; chunk != NULL; chunk = chunk->previous) {
+        if (chunk == self->python_frames) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether nothing of Python's calls us: is_here() could not tell, then. */
+static inline int is_called_by_none(void)
+{
+    return PyThreadState_Get()->datastack_chunk == NULL;
 }
 
 /* Marks what the stack from the caller's frame to `base` may hold. */

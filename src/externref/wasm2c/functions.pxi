@@ -86,6 +86,8 @@ cdef class Func:
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef uint64_t[INLINE_SLOTS] inline_slots
         cdef uint64_t *slots
+        if is_called_by_none():
+            return in_frame(self.refs if as_refs else self, *[<object>args[i] for i in range(nargs)])
         if self.signature.slot_count <= INLINE_SLOTS:
             return self.invoke_with(inline_slots, args, nargs, as_refs)
         slots = <uint64_t *>malloc(self.signature.slot_count * sizeof(uint64_t))
@@ -110,9 +112,10 @@ cdef class Func:
 
 
 cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
+    cdef Func function = <Func>self     # there are callers that let it go in the middle of the call
     if has_keywords(names):
         raise TypeError("a Func takes no keyword arguments")
-    return (<Func>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
+    return function.invoke(args, PyVectorcall_NARGS(nargsf), False)
 
 
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
@@ -144,16 +147,6 @@ cdef int call_python(PyObject *address, uint64_t *slots) except -1:
     cdef HostFunc self = <HostFunc>address
     cdef Store store = <Store>self.store
     cdef Signature signature = self.signature
-    cdef object before = store.greenlet
-    store.greenlet = current_greenlet()
-    try:
-        call_with(self, signature, store, slots)
-    finally:
-        store.greenlet = before
-    return 0
-
-
-cdef int call_with(HostFunc self, Signature signature, Store store, uint64_t *slots) except -1:
     cdef tuple args = get_values(store, signature.params, slots, False)
     cdef object result = self.function(*args)
     args = None

@@ -491,7 +491,8 @@ def glue(binary: Binary, code: str) -> str:
     """The C of the shared library, which includes module.c, the mended code that wasm2c wrote of binary.renamed()."""
     # An exported function's own code; that of an import is called through its instance.
     imported = binary.imported[FuncType]
-    exports = [f"w2c_m_xf{i}" + ("" if i < imported else "_0") for i in binary.exported_functions()]
+    exports = [f"w2c_m_xf{item.number}" + ("" if item.number < imported else "_0")
+               for item in binary.exports if isinstance(item.type, FuncType)]
     functions = own_code(binary, code)
     imported_types = set(binary.function_types[:imported])
     types = [f"{{NULL, call_{k}, {f'(void (*)(void))host_{k}' if k in imported_types else 'NULL'}}}"

@@ -8,30 +8,23 @@ cdef extern from "wasm2c/runtime.h":
         void *object
 
 
-cdef object find_import(imports, item):
+cdef object find_import(imports, Port port):
     """What is given for the import. LinkError if nothing is."""
     try:
-        group = imports[item.module]
+        group = imports[port.module]
         if isinstance(group, Instance):
             group = (<Instance>group).exports
-        return group[item.name]
+        return group[port.name]
     except KeyError:
-        raise LinkError(f"import {item.module}.{item.name} ({item.type}) is missing") from None
+        raise LinkError(f"{describe_import(port)} is missing") from None
 
 
-cdef object link_error(item, reason):
-    return LinkError(f"import {item.module}.{item.name} ({item.type}): {reason}")
+cdef str describe_import(Port port):
+    return f"import {port.module}.{port.name} ({port.type.shown(port.type.minimum)})"
 
 
-cdef bint fits(given, declared) except -1:
-    """Whether the size and maximum are within those that the importing module declares, and addresses as wide."""
-    return getattr(given, "is64", False) == getattr(declared, "is64", False) and given.minimum >= declared.minimum and (
-        declared.maximum is None or given.maximum is not None and given.maximum <= declared.maximum)
-
-
-cdef Py_ssize_t imported(interface, kind) except -1:
-    """How many of the kind are imported."""
-    return interface.imported[KINDS.index(kind)]
+cdef object link_error(Port port, reason):
+    return LinkError(f"{describe_import(port)}: {reason}")
 
 
 @cython.final
@@ -55,32 +48,29 @@ cdef class Instance(Owner):
     cdef object __weakref__
 
     def __cinit__(self, Store store not None, Code code not None, imports, bint release_gil):
-        cdef object interface = code.interface
-        cdef Py_ssize_t functions = 0       # that were linked
-        cdef list found = []
-        cdef list linked = []
+        hidden(self)    # until all is there that compiled code will have: imports run other code
         cdef dict exports = {}
+        cdef list found = hidden([])
+        cdef Port port
         cdef uint64_t unused = 0
         cdef int reason
         self.store = store
         self.code = code
         self.release_gil = release_gil
         store.check()
-        for item in interface.imports:
-            found.append(find_import(imports, item))
+        for port in code.imports:
+            found.append(find_import(imports, port))
         self.memory = calloc(1, code.module.instance_size)
         self.values = <uint64_t *>calloc(len(found) + 1, FUNCREF_SLOTS * sizeof(uint64_t))
         if self.memory == NULL or self.values == NULL:
             raise MemoryError("no memory for the instance")
         (<Wasm2cState **>(<char *>self.memory + code.module.state_offset))[0] = &store.running.seen
-        self.fill_roots(interface)
+        self.fill_roots()
         self.enter_ring()
-        for k in range(len(found)):
-            linked.append(self.link(k, interface.imports[k], found[k], interface.function_types, functions))
-            functions += isinstance(interface.imports[k].type, FuncType)
-        self.imports = tuple(linked)
+        self.imports = self.link_all(tuple(found))
         self.exports = Exports(exports)
-        if interface.carries_funcrefs:
+        PyObject_GC_Track(<PyObject *>self)     # its exports lead back to it
+        if code.carries_funcrefs:
             for thing in self.imports:
                 if isinstance(thing, Table):
                     store.pin((<Table>thing).owner)
@@ -88,9 +78,9 @@ cdef class Instance(Owner):
         store.check()
         reason = store.run_for_reason(code.module.instantiate, NULL, self.memory, &unused, release_gil)
         if reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH:
-            self.give_back(interface)
+            self.give_back()
         store.require(reason)
-        self.fill_exports(interface, exports)
+        self.fill_exports(exports)
         store.settle()
 
     def __dealloc__(self):
@@ -112,145 +102,145 @@ cdef class Instance(Owner):
         self.code.module.release(self.memory)
         set_running(outer)
 
-    cdef int give_back(self, interface) except -1:
+    cdef int give_back(self) except -1:
         """What it has, when one of its tables or memories could not be had: though pinned, it must not count for the
         store's limits. Nothing of it has run, but an element segment may have put its functions into a table that
         it imports: then it stays, empty."""
         self.release()
-        if imported(interface, TableType) == 0:
+        if not self.code.imported[TABLE]:
             self.store.unpin(self)
         return 0
 
     cdef Wasm2cImport *import_at(self, size_t k) noexcept:
         return <Wasm2cImport *>(<char *>self.memory + self.code.module.imports_offset) + k
 
-    cdef void *item_at(self, interface, kind, size_t i) except? NULL:
+    cdef void *item_at(self, int kind, size_t i) except? NULL:
         """The table, memory or global of this index among those of its kind."""
         # As runtime.h has it: tables, then memories, then globals.
-        if kind is not TableType:
-            i += len(interface.tables)
-        if kind is GlobalType:
-            i += len(interface.memories)
+        if kind != TABLE:
+            i += len(self.code.tables)
+        if kind == GLOBAL:
+            i += len(self.code.memories)
         return self.code.module.item(self.memory, i)
 
-    cdef int fill_roots(self, interface) except -1:
+    cdef int fill_roots(self) except -1:
         """Finds its tables and globals of externrefs."""
         cdef Roots *roots = &self.roots
+        cdef Code code = self.code
         cdef size_t i
-        roots.tables = <Wasm2cTable **>calloc(len(interface.tables) + 1, sizeof(void *))
+        roots.tables = <Wasm2cTable **>calloc(len(code.tables) + 1, sizeof(void *))
         # Globals given as plain values are the instance's own: one for each import, at most.
-        roots.globals = <void ***>calloc(len(interface.globals) + 1, sizeof(void *))
+        roots.globals = <void ***>calloc(len(code.globals) + 1, sizeof(void *))
         if roots.tables == NULL or roots.globals == NULL:
             raise MemoryError("no memory for the instance")
-        for i in range(<size_t>imported(interface, TableType), <size_t>len(interface.tables)):
-            if interface.tables[i].element == "externref":
-                roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(interface, TableType, i)
+        for i in range(<size_t>len(code.imported[TABLE]), <size_t>len(code.tables)):
+            if (<ItemType>code.tables[i]).letter == EXTERNREF:
+                roots.tables[roots.table_count] = <Wasm2cTable *>self.item_at(TABLE, i)
                 roots.table_count += 1
-        for i in range(<size_t>imported(interface, GlobalType), <size_t>len(interface.globals)):
-            if interface.globals[i].value == "externref":
-                roots.globals[roots.global_count] = <void **>self.item_at(interface, GlobalType, i)
+        for i in range(<size_t>len(code.imported[GLOBAL]), <size_t>len(code.globals)):
+            if (<ItemType>code.globals[i]).letter == EXTERNREF:
+                roots.globals[roots.global_count] = <void **>self.item_at(GLOBAL, i)
                 roots.global_count += 1
         roots.instance = <PyObject *>self
         roots.start = <char *>self.memory
-        roots.end = roots.start + self.code.module.instance_size
+        roots.end = roots.start + code.module.instance_size
         return 0
 
-    cdef object link(self, size_t k, item, thing, tuple function_types, Py_ssize_t number):
-        """Fills in import k; what must be kept alive for it. LinkError if it is not of the type.
+    cdef tuple link_all(self, tuple found):
+        """Fills in the imports; what must be kept alive for them. LinkError if one is not of the type."""
+        cdef list linked = hidden([])
+        cdef Py_ssize_t k
+        for k in range(len(found)):
+            linked.append(self.link(k, self.code.imports[k], found[k]))
+        return tuple(linked)
 
-        number: of functions that are imported before.
-        """
+    cdef object link(self, size_t k, Port port, thing):
         cdef Wasm2cImport *target = self.import_at(k)
         if isinstance(thing, (Func, Table, Global, Memory)) and store_of(thing) is not self.store:
-            raise link_error(item, "it is of another store")
-        if isinstance(item.type, FuncType):
-            return self.link_function(target, item, thing, function_types[number])
-        if isinstance(item.type, GlobalType):
-            return self.link_global(target, k, item, thing)
-        if isinstance(item.type, TableType):
+            raise link_error(port, "it is of another store")
+        if port.type.kind == FUNCTION:
+            return self.link_function(target, port, thing)
+        if port.type.kind == GLOBAL:
+            return self.link_global(target, k, port, thing)
+        if port.type.kind == TABLE:
             if not isinstance(thing, Table):
-                raise link_error(item, f"it is no Table but {type(thing).__name__}")
-            if thing.type.element != item.type.element or not fits(thing.type, item.type):
-                raise link_error(item, f"it is a {thing.type}")
+                raise link_error(port, f"it is no Table but {type(thing).__name__}")
+            if not port.type.takes((<Table>thing).declared, (<Table>thing).table.size):
+                raise link_error(port, f"it is a {thing.type}")
             target.object = (<Table>thing).table
             return thing
         if not isinstance(thing, Memory):
-            raise link_error(item, f"it is no Memory but {type(thing).__name__}")
-        if not fits(thing.type, item.type):
-            raise link_error(item, f"it is a {thing.type}")
+            raise link_error(port, f"it is no Memory but {type(thing).__name__}")
+        if not port.type.takes((<Memory>thing).declared, (<Memory>thing).memory.pages):
+            raise link_error(port, f"it is a {thing.type}")
         target.object = (<Memory>thing).memory
         return thing
 
-    cdef object link_function(self, Wasm2cImport *target, item, thing, size_t type_index):
+    cdef object link_function(self, Wasm2cImport *target, Port port, thing):
         cdef HostFunc function
         if isinstance(thing, Func):
-            if (<Func>thing).signature.type != item.type:
-                raise link_error(item, f"it is {(<Func>thing).signature.type}")
+            if not port.type.takes_function((<Func>thing).signature):
+                raise link_error(port, f"it is {(<Func>thing).signature.type}")
             target.function = (<Func>thing).ref
             return thing
         if not callable(thing):
-            raise link_error(item, f"{type(thing).__name__} is not callable")
+            raise link_error(port, f"{type(thing).__name__} is not callable")
         function = HostFunc.__new__(HostFunc)
         function.function = thing
-        function.signature = self.code.signatures[type_index]
+        function.signature = port.type.signature
         function.store = <PyObject *>self.store
-        function.name = f"{item.module}.{item.name}"
+        function.name = f"{port.module}.{port.name}"
         target.function.type = function.signature.id
         target.function.code = function.signature.host_code
         target.function.instance = <void *>function
         return function
 
-    cdef object link_global(self, Wasm2cImport *target, size_t k, item, thing):
+    cdef object link_global(self, Wasm2cImport *target, size_t k, Port port, thing):
         cdef uint64_t *value = self.values + FUNCREF_SLOTS * k
-        cdef char letter
         if isinstance(thing, Global):
-            if (<Global>thing).type != item.type:
-                raise link_error(item, f"it is {(<Global>thing).type}")
+            if not port.type.takes((<Global>thing).declared, 0):
+                raise link_error(port, f"it is {thing.type}")
             target.object = (<Global>thing).address
             return thing
-        if item.type.mutable:
-            raise link_error(item, f"it is no Global but {type(thing).__name__}")
-        letter = LETTERS[item.type.value]
+        if port.type.is_mutable:
+            raise link_error(port, f"it is no Global but {type(thing).__name__}")
         try:
-            put_value(self.store, letter, thing, value, "the value")
+            put_value(self.store, port.type.letter, thing, value, "the value")
         except (TypeError, OverflowError, ValueError) as error:
-            raise link_error(item, error) from error
-        if letter == EXTERNREF:
+            raise link_error(port, error) from error
+        if port.type.letter == EXTERNREF:
             self.roots.globals[self.roots.global_count] = <void **>value
             self.roots.global_count += 1
         target.object = value
         return None
 
-    cdef int fill_exports(self, interface, dict exports) except -1:
+    cdef int fill_exports(self, dict exports) except -1:
         cdef dict made = {}     # one object for an item, under however many names
-        cdef dict order = {number: i for i, number in enumerate(interface.exported_functions)}
-        for item in interface.exports:
-            key = type(item.type), item.number
+        cdef Port port
+        for port in self.code.exports:
+            key = port.type.kind, port.number
             if key not in made:
-                made[key] = self.new_export(interface, item, order)
-            exports[item.name] = made[key]
+                made[key] = self.new_export(port)
+            exports[port.name] = made[key]
         return 0
 
-    cdef object new_export(self, interface, item, dict order):
-        """The object for an export. order: of the exported functions, by index."""
+    cdef object new_export(self, Port port):
+        cdef tuple imported = self.code.imported[port.type.kind]    # where those of the kind are
         cdef Wasm2cFuncref ref
-        cdef Signature signature
         cdef void *address
-        if isinstance(item.type, FuncType):
-            signature = self.code.signatures[interface.function_types[item.number]]
-            ref.type = signature.id
-            ref.code = self.code.module.exports[<size_t>order[item.number]]
+        if port.type.kind == FUNCTION:
+            ref.type = port.type.signature.id
+            ref.code = self.code.module.exports[port.place]
             ref.tail_call = NULL
             ref.instance = self.memory
-            return new_func(self.store, self, signature, ref, item.name)
-        if item.number < imported(interface, type(item.type)):
-            thing = [given for given, declared in zip(self.imports, interface.imports, strict=True)
-                     if isinstance(declared.type, type(item.type))][item.number]
+            return new_func(self.store, self, port.type.signature, ref, port.name)
+        if port.number < <size_t>len(imported):
+            thing = self.imports[imported[port.number]]
             if thing is not None:
                 return thing        # of the type that it has, not of that which is declared here
-        address = self.item_at(interface, type(item.type), item.number)
-        if isinstance(item.type, TableType):
-            return new_table(self.store, self, item.type, address)
-        if isinstance(item.type, MemoryType):
-            return new_memory_item(self.store, self, item.type, address)
-        return new_global(self.store, self, item.type, address)
+        address = self.item_at(port.type.kind, port.number)
+        if port.type.kind == TABLE:
+            return new_table(self.store, self, port.type, address)
+        if port.type.kind == MEMORY:
+            return new_memory_item(self.store, self, port.type, address)
+        return new_global(self.store, self, port.type, address)

@@ -27,24 +27,32 @@ cdef Store require_store(store):
     return store
 
 
-cdef object checked_type(given, kind, uint64_t most):
-    """The type with its sizes as plain numbers. TypeError if it is not of the kind; ValueError if a size is
-    over the most, or the minimum over the maximum."""
-    if not isinstance(given, kind):
-        raise TypeError(f"type must be a {kind.__name__}, not {type(given).__name__}")
-    minimum = PyNumber_Index(given.minimum)
-    maximum = None if given.maximum is None else PyNumber_Index(given.maximum)
+cdef uint64_t most_pages(bint is64) noexcept:
+    """Of a memory whose type has no maximum."""
+    return <uint64_t>2**48 if is64 else MOST_PAGES
+
+
+cdef object require_kind(given, int kind):
+    if not isinstance(given, kinds[kind]):
+        raise TypeError(f"type must be a {kinds[kind].__name__}, not {type(given).__name__}")
+    return given
+
+
+cdef ItemType sized_type(int kind, char letter, minimum, maximum, uint64_t most):
+    """Raises ValueError if a size is over the most, or the minimum over the maximum."""
+    minimum = PyNumber_Index(minimum)
+    maximum = None if maximum is None else PyNumber_Index(maximum)
     if not 0 <= minimum <= (most if maximum is None else maximum) <= most:
-        raise ValueError(f"sizes of a {kind.__name__} are from 0 to {most}, the maximum at least the minimum, not "
-                         f"{shown(minimum)} to {'any' if maximum is None else shown(maximum)}")
-    return given._replace(minimum=minimum, maximum=maximum)
+        raise ValueError(f"sizes of a {kinds[kind].__name__} are from 0 to {most}, the maximum at least the minimum, "
+                         f"not {shown(minimum)} to {'any' if maximum is None else shown(maximum)}")
+    return new_type(kind, letter, minimum, maximum)
 
 
-cdef int require_value(value, tuple names, str what) except -1:
-    """Raises ValueError unless the value type is one of these."""
+cdef char letter_among(value, tuple names, str what) except -1:
+    """The letter of a value type. ValueError unless it is one of these."""
     if value not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
-    return 0
+    return LETTERS[value]
 
 
 @cython.final
@@ -65,39 +73,39 @@ cdef class Table:
     cdef Store store
     cdef Owner owner            # keeps the table alive
     cdef Wasm2cTable *table
+    cdef ItemType declared      # in its module
     cdef char letter            # of the elements
-    cdef object declared        # the TableType in its module
 
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
             return      # new_table() does the rest
+        hidden(self)    # until it is whole
         cdef uint64_t[FUNCREF_SLOTS] slots
         cdef OneItem owner = new_owner(require_store(store))
-        cdef uint32_t size
-        type = checked_type(type, TableType, UINT32_MAX)
-        require_value(type.element, ("externref", "funcref"), "a table's elements")
-        self.begin(owner.store, owner, type, &owner.table)
-        size = type.minimum
+        cdef ItemType declared
+        require_kind(type, TABLE)
+        declared = sized_type(TABLE, letter_among(type.element, ("externref", "funcref"), "a table's elements"),
+                              type.minimum, type.maximum, UINT32_MAX)
+        self.begin(owner.store, owner, declared, &owner.table)
         self.put(value, slots)
-        self.store.require(new_table_of(&self.store.running.tables, self.table, size,
-                                        UINT32_MAX if type.maximum is None else type.maximum,
-                                        value_size(self.letter)))
+        self.store.require(new_table_of(&self.store.running.tables, self.table, declared.minimum,
+                                        min(declared.maximum, <uint64_t>UINT32_MAX), value_size(self.letter)))
         if self.letter == EXTERNREF:
             owner.hold_table()
-        self.store_at(0, size, slots)
+        self.store_at(0, declared.minimum, slots)
+        PyObject_GC_Track(<PyObject *>self)
 
-    cdef int begin(self, Store store, Owner owner, declared, void *table) except -1:
+    cdef void begin(self, Store store, Owner owner, ItemType declared, void *table) noexcept:
         self.store = store
         self.owner = owner
         self.table = <Wasm2cTable *>table
-        self.letter = LETTERS[declared.element]
+        self.letter = declared.letter
         self.declared = declared
-        return 0
 
     @property
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None."""
-        return self.declared._replace(minimum=self.table.size)
+        return self.declared.shown(self.table.size)
 
     def __len__(self):
         self.store.check()
@@ -180,7 +188,7 @@ cdef class Table:
             memcpy(self.element(i), slots, value_size(self.letter))
 
 
-cdef Table new_table(Store store, Owner owner, object declared, void *table):
+cdef Table new_table(Store store, Owner owner, ItemType declared, void *table):
     cdef Table self = <Table>make_secretly(Table, MAKER)
     self.begin(store, owner, declared, table)
     return self
@@ -198,29 +206,35 @@ cdef class Global:
     cdef Store store
     cdef Owner owner            # keeps the global alive
     cdef void *address
+    cdef ItemType declared      # in its module
     cdef char letter            # of the value
-    cdef readonly object type
-    """Its GlobalType: the value's type, and whether it is mutable."""
 
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
             return      # new_global() does the rest
+        hidden(self)    # until it is whole
         cdef OneItem owner = new_owner(require_store(store))
-        if not isinstance(type, GlobalType):
-            raise TypeError(f"type must be a GlobalType, not {type.__class__.__name__}")
-        require_value(type.value, tuple(LETTERS), "a global's value")
-        self.begin(owner.store, owner, type._replace(mutable=bool(type.mutable)), owner.value)
+        cdef ItemType declared
+        require_kind(type, GLOBAL)
+        declared = new_type(GLOBAL, letter_among(type.value, tuple(LETTERS), "a global's value"), 0, None)
+        declared.is_mutable = type.mutable
+        self.begin(owner.store, owner, declared, owner.value)
         self.put(value)
         if self.letter == EXTERNREF:
             owner.hold_value()
+        PyObject_GC_Track(<PyObject *>self)
 
-    cdef int begin(self, Store store, Owner owner, type_, void *address) except -1:
+    cdef void begin(self, Store store, Owner owner, ItemType declared, void *address) noexcept:
         self.store = store
         self.owner = owner
-        self.type = type_
-        self.letter = LETTERS[type_.value]
+        self.declared = declared
+        self.letter = declared.letter
         self.address = address
-        return 0
+
+    @property
+    def type(self):
+        """Its GlobalType: the value's type, and whether it is mutable."""
+        return self.declared.shown(0)
 
     @property
     def value(self):
@@ -229,7 +243,7 @@ cdef class Global:
 
     @value.setter
     def value(self, value):
-        if not self.type.mutable:
+        if not self.declared.is_mutable:
             raise TypeError("the global is immutable")
         self.put(value)
 
@@ -247,7 +261,7 @@ cdef class Global:
     def ref(self):
         """The value of an externref global as a VMExternRef, None for null. TypeError for another."""
         if self.letter != EXTERNREF:
-            raise TypeError(f"the global's value is {self.type.value}")
+            raise TypeError(f"the global's value is {name_of_type(self.letter)}")
         self.store.check()
         return value_at(self.store, self.letter, self.address, True)
 
@@ -255,9 +269,9 @@ cdef class Global:
         return f"<externref.wasm2c.Global: {self.type}>"
 
 
-cdef Global new_global(Store store, Owner owner, object type_, void *address):
+cdef Global new_global(Store store, Owner owner, ItemType declared, void *address):
     cdef Global self = <Global>make_secretly(Global, MAKER)
-    self.begin(store, owner, type_, address)
+    self.begin(store, owner, declared, address)
     return self
 
 
@@ -277,31 +291,33 @@ cdef class Memory:
     cdef Store store
     cdef Owner owner            # keeps the memory alive
     cdef Wasm2cMemory *memory
-    cdef object declared        # the MemoryType in its module
+    cdef ItemType declared      # in its module
 
     def __cinit__(self, store, type=None):
         if store is MAKER[0]:
             return      # new_memory_item() does the rest
+        hidden(self)    # until it is whole
         cdef OneItem owner = new_owner(require_store(store))
-        cdef uint64_t most, pages
-        type = checked_type(type, MemoryType, 2**48 if getattr(type, "is64", False) else MOST_PAGES)
-        most = (2**48 if type.is64 else MOST_PAGES) if type.maximum is None else type.maximum
-        pages = type.minimum
-        self.begin(owner.store, owner, type._replace(is64=bool(type.is64)), &owner.memory)
+        cdef ItemType declared
+        cdef bint is64 = require_kind(type, MEMORY).is64
+        declared = sized_type(MEMORY, 0, type.minimum, type.maximum, most_pages(is64))
+        declared.is64 = is64
+        self.begin(owner.store, owner, declared, &owner.memory)
         self.store.check()
-        self.store.require(new_memory(&self.store.running.memory, self.memory, pages, most, bool(type.is64), WASM_PAGE))
+        self.store.require(new_memory(&self.store.running.memory, self.memory, declared.minimum,
+                                      min(declared.maximum, most_pages(is64)), is64, WASM_PAGE))
+        PyObject_GC_Track(<PyObject *>self)
 
-    cdef int begin(self, Store store, Owner owner, declared, void *memory) except -1:
+    cdef void begin(self, Store store, Owner owner, ItemType declared, void *memory) noexcept:
         self.store = store
         self.owner = owner
         self.memory = <Wasm2cMemory *>memory
         self.declared = declared
-        return 0
 
     @property
     def type(self):
         """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""
-        return self.declared._replace(minimum=self.memory.pages)
+        return self.declared.shown(self.memory.pages)
 
     def __len__(self):
         self.store.check()
@@ -358,7 +374,7 @@ cdef class Memory:
         return f"<externref.wasm2c.Memory: {self.type}>"
 
 
-cdef Memory new_memory_item(Store store, Owner owner, object declared, void *memory):
+cdef Memory new_memory_item(Store store, Owner owner, ItemType declared, void *memory):
     cdef Memory self = <Memory>make_secretly(Memory, MAKER)
     self.begin(store, owner, declared, memory)
     return self

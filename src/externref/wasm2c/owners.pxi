@@ -6,9 +6,13 @@ cdef extern from "wasm2c/allocate.h":
     ctypedef struct Quota:
         size_t used
         size_t limit
-    int new_memory(Quota *, Wasm2cMemory *, uint64_t, uint64_t, bint, uint32_t) noexcept
-    uint64_t more_memory(Quota *, Wasm2cMemory *, uint64_t) noexcept
-    void end_memory(Quota *, Wasm2cMemory *) noexcept
+    ctypedef struct MemoryQuota:
+        Quota bytes
+        Quota room
+    const size_t MOST_ROOM_OF_STORE
+    int new_memory(MemoryQuota *, Wasm2cMemory *, uint64_t, uint64_t, bint, uint32_t) noexcept
+    uint64_t more_memory(MemoryQuota *, Wasm2cMemory *, uint64_t) noexcept
+    void end_memory(MemoryQuota *, Wasm2cMemory *) noexcept
     int new_table_of(Quota *, Wasm2cTable *, uint32_t, uint32_t, size_t) noexcept
     uint32_t more_table(Quota *, Wasm2cTable *, uint32_t, const void *, size_t) noexcept
     void end_table(Quota *, Wasm2cTable *) noexcept
@@ -54,7 +58,7 @@ cdef class Owner:
         cdef Store store = self.store
         # If another thread runs the store's code, it collects later.
         if (self.roots.next != NULL and not store.closed and len(store.activations)
-                and (store.running.innermost == NULL or store.is_here())):
+                and (store.running.innermost == NULL or is_here(&store.running))):
             store.collect_if_it_can()
 
 

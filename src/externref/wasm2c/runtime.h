@@ -12,7 +12,7 @@
 
 /* Raised with every change below, and of the glue: compiled modules in the cache are of no
  * use then. */
-#define WASM2C_GLUE_VERSION 3
+#define WASM2C_GLUE_VERSION 4
 
 /* Reasons to leave compiled code: one of wasm_rt_trap_t, and more. */
 #define WASM2C_EXHAUSTED 10  /* WASM_RT_TRAP_EXHAUSTION */
@@ -109,7 +109,7 @@ typedef struct {
     const Wasm2cFunction *functions;    /* none that is imported; some have code twice */
     size_t type_count;
     const Wasm2cFunctionType *types;    /* by type index */
-    void (*const *exports)(void);       /* code of each exported function, in order */
+    void (*const *exports)(void);       /* code of each export that is a function, in order */
     void *(*item)(void *instance, size_t i);    /* tables, then memories, then globals, by index */
     Wasm2cCall instantiate;             /* instance: its address; the other arguments are not used */
     void (*release)(void *instance);    /* also of one that is zero, or half made */

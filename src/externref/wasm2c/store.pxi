@@ -16,12 +16,12 @@ cdef extern from "wasm2c/enter.h":
     ctypedef struct Running:
         Wasm2cState seen
         void *innermost
-        unsigned long thread
+        PyThreadState *thread
         void *base
         void *store
         long interrupted
         int64_t timeout
-        Quota memory
+        MemoryQuota memory
         Quota tables
         int trapped
         int frame_count
@@ -29,7 +29,8 @@ cdef extern from "wasm2c/enter.h":
     Running *set_running(Running *) noexcept
     int enter(Running *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
     void mark_frames(RefSet *, const void *) noexcept
-    bint is_below(const Running *) noexcept
+    bint is_here(const Running *) noexcept
+    bint is_called_by_none() noexcept
 
 # wasm_rt_strerror of wasm2c's runtime, by wasm_rt_trap_t.
 cdef tuple REASONS = (
@@ -52,10 +53,10 @@ cdef int refuse_closed() except -1:
     raise RuntimeError("the store is closed")
 
 
-cdef int refuse_use(unsigned long thread) except -1:
-    if thread == 0:
+cdef int refuse_use(PyThreadState *thread) except -1:
+    if thread == NULL:
         raise RuntimeError("the store's compiled code was interrupted by a signal, and goes on afterwards")
-    other = "greenlet" if thread == PyThread_get_thread_ident() else "thread"
+    other = "greenlet" if thread == PyThreadState_Get() else "thread"
     raise RuntimeError(f"the store is in use by another {other}")
 
 
@@ -83,20 +84,23 @@ cdef class Store:
     cdef Roots roots            # the ring of live owners; this one stands for none
     cdef Running running        # what runs, if anything does
     cdef readonly bint closed
-    cdef object greenlet        # that the host function runs in; None if there are none, or it is the thread's first
     cdef tuple pinned           # owners that live as long as the store; nobody can take one out of a tuple
     cdef object __weakref__
 
     def __cinit__(self, *, timeout=None, memory_limit=None, table_limit=10_000_000):
+        hidden(self)    # until it is whole: the limits may run other code
         # Of no time at all there is a nanosecond: 0 is for none.
         self.running.timeout = 0 if timeout is None else max(<int64_t>limit_of("timeout", timeout, 10**9), <int64_t>1)
-        self.running.memory.limit = SIZE_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
+        cdef MemoryQuota *memory = &self.running.memory
+        memory.bytes.limit = SIZE_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
+        memory.room.limit = MOST_ROOM_OF_STORE
         self.running.tables.limit = SIZE_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
         self.running.store = <PyObject *>self
         self.activations = VMExternRefActivationsTable()
         self.activations.lends = False      # to no code that counts
         self.roots.next = self.roots.previous = &self.roots
         self.pinned = ()
+        PyObject_GC_Track(<PyObject *>self)
 
     def gc(self):
         """Drop every reference that compiled code can no longer reach; how many were dropped.
@@ -141,7 +145,7 @@ cdef class Store:
         """Raises unless this thread may use the store now."""
         if self.closed:
             refuse_closed()
-        if self.running.innermost != NULL and not self.is_here():
+        if self.running.innermost != NULL and not is_here(&self.running):
             refuse_use(self.running.thread)
         return 0
 
@@ -159,19 +163,18 @@ cdef class Store:
     cdef int unpin(self, Owner owner) except -1:
         """Undoes pin(), for an owner that nothing in the store refers to."""
         cdef tuple before, after
+        cdef list others
         while owner.is_pinned:
             before = self.pinned
-            after = tuple([pinned for pinned in before if pinned is not owner])
+            others = hidden([])
+            for pinned in before:
+                if pinned is not owner:
+                    others.append(pinned)
+            after = tuple(others)
             if self.pinned is before:       # as above
                 self.pinned = after
                 owner.is_pinned = False
         return 0
-
-    cdef bint is_here(self) except -1:
-        """Whether what runs is on this thread, and on the stack above us: with greenlets, its frames can be on the
-        heap."""
-        return (self.running.thread == PyThread_get_thread_ident() and is_below(&self.running)
-                and is_current_greenlet(self.greenlet))
 
     cdef Py_ssize_t collect(self) except -1:
         """gc(), for who has checked. Runs arbitrary code."""
@@ -233,8 +236,6 @@ cdef class Store:
     cdef inline int run_for_reason(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots,
                                    bint release_gil) noexcept:
         """As run(), but raises nothing: 0, or the reason that it was left, for require()."""
-        if self.running.innermost == NULL:
-            self.running.thread = PyThread_get_thread_ident()
         return enter(&self.running, call, code, instance, slots, release_gil)
 
     cdef int require(self, int reason) except -1:
@@ -251,7 +252,7 @@ cdef class Store:
 
     cdef tuple frames(self):
         """The functions that ran at the last trap, as far as they are known, the innermost first."""
-        cdef Roots *roots = self.roots.next
+        cdef Instance instance
         cdef Code code
         cdef int i, trapped = self.running.trapped, count = self.running.frame_count
         cdef void *addresses[MOST_FRAMES]
@@ -260,10 +261,10 @@ cdef class Store:
         memcpy(addresses, self.running.frames, sizeof(addresses))   # before anything runs, which may be compiled code
         codes = set()
         frames = []
-        while roots != &self.roots:
-            if roots.instance != NULL:
-                codes.add((<Instance>roots.instance).code)
-            roots = roots.next
+        instance = self.instance_after(&self.roots)
+        while instance is not None:
+            codes.add(instance.code)    # which may collect, but not this instance
+            instance = self.instance_after(&instance.roots)
         for i in range(count):
             for code in codes:
                 index = code.index_at(<uintptr_t>addresses[i])
@@ -283,12 +284,21 @@ cdef class Store:
 
     cdef object owner_of(self, void *address):
         """The Instance whose memory this is in."""
-        cdef Roots *roots = self.roots.next
-        while roots != &self.roots:
-            if roots.instance != NULL and roots.start <= <char *>address < roots.end:
-                return <object>roots.instance
-            roots = roots.next
+        cdef Instance instance = self.instance_after(&self.roots)
+        while instance is not None:
+            if instance.roots.start <= <char *>address < instance.roots.end:
+                return instance
+            instance = self.instance_after(&instance.roots)
         raise RuntimeError("this funcref's instance is not of the store")
+
+    cdef Instance instance_after(self, Roots *roots):
+        """The next in the ring; None if these are the last. One that is being deallocated is passed over."""
+        roots = roots.next
+        while roots != &self.roots:
+            if roots.instance != NULL and Py_REFCNT(roots.instance) > 0:
+                return <Instance>roots.instance
+            roots = roots.next
+        return None
 
 
 cdef int clear_store(PyObject *self) noexcept:
@@ -301,17 +311,3 @@ cdef int clear_store(PyObject *self) noexcept:
 
 
 (<TypeSlots *>Store).tp_clear = clear_store
-
-
-cdef object current_greenlet():
-    """The greenlet that runs; None if the program has not imported greenlet."""
-    module = sys.modules.get("greenlet")
-    return None if module is None else module.getcurrent()
-
-
-cdef bint is_current_greenlet(before) except -1:
-    """Whether the greenlet that runs is the one of before."""
-    now = current_greenlet()
-    if before is None:      # imported since: it was the thread's first
-        return now is None or now.parent is None
-    return now is before

@@ -57,7 +57,10 @@ class Tools:
         processes = Processes(commands, self)
         progress = Progress(self.start)
         try:
-            threading.Thread(target=processes.run_all, name="externref").start()
+            try:
+                threading.Thread(target=processes.run_all, name="externref").start()
+            except RuntimeError as error:
+                raise CompileError(f"no thread can be started to compile: {error}") from error
             while not processes.finished.acquire(timeout=TICK):
                 progress.show(processes.count, len(commands))
         except BaseException:
@@ -142,7 +145,10 @@ class Processes:
     def outputs_of_all(self) -> list[str]:
         pool = ThreadPoolExecutor(max(1, min(len(self.commands), processors())), "externref")
         try:
-            futures = [pool.submit(self.run, command) for command in self.commands]
+            try:
+                futures = [pool.submit(self.run, command) for command in self.commands]
+            except RuntimeError as error:       # the interpreter ends
+                raise CompileError(f"no thread can be started to compile: {error}") from error
             for future in futures:
                 future.add_done_callback(self.told.put)
             for _ in futures:

@@ -1,10 +1,21 @@
-# Types: how the values of a module's function types lie in slots, and the library that was loaded.
+# Types: what a module's types say, how values lie in slots, and the library that was loaded.
 #
 # A part of _runtime.pyx.
 
 # The letter of each value type that can be carried.
-cdef dict LETTERS = {name_of_type(letter): letter for letter in (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)}
+cdef dict LETTERS = hidden({name_of_type(letter): letter for letter in (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)})
 
+# binary.py's, and the places in it.
+cdef tuple kinds = KINDS
+
+cdef enum:
+    FUNCTION
+    TABLE
+    MEMORY
+    GLOBAL
+    KIND_COUNT
+
+cdef uint64_t NO_MAXIMUM = UINT64_MAX
 
 cdef enum:
     V128_SIZE = 16
@@ -55,6 +66,10 @@ cdef class Signature:
     cdef void *host_code
     cdef const char *id
 
+    cdef bint carries(self, char letter) except -1:
+        """Whether a parameter or a result is of the type."""
+        return letter in self.param_letters or letter in self.result_letters
+
 
 cdef Py_ssize_t count_slots(bytes letters):
     cdef char letter
@@ -64,18 +79,25 @@ cdef Py_ssize_t count_slots(bytes letters):
     return count
 
 
-cdef bytes letters_of(object names):
+cdef bytes letters_of(names):
     cdef bytearray letters = bytearray()
     for name in names:
         letters.append(LETTERS[name])
     return bytes(letters)
 
 
-cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_type):
+cdef object field(named, Py_ssize_t i):
+    """A field of one of binary.py's named tuples. Not by its name: anybody can set a class's attributes."""
+    if not isinstance(named, tuple):
+        raise TypeError(f"expected a tuple, not {type(named).__name__}")
+    return (<tuple>named)[i]
+
+
+cdef Signature new_signature(type_, const Wasm2cFunctionType *function_type):
     cdef Signature self = Signature.__new__(Signature)
     self.type = type_
-    self.param_letters = letters_of(type_.params)
-    self.result_letters = letters_of(type_.results)
+    self.param_letters = letters_of(field(type_, 0))
+    self.result_letters = letters_of(field(type_, 1))
     self.params = self.param_letters
     self.results = self.result_letters
     self.param_count = len(self.param_letters)
@@ -90,23 +112,116 @@ cdef Signature new_signature(object type_, const Wasm2cFunctionType *function_ty
 
 
 @cython.final
-cdef class Code:
-    """A loaded library, which is never unloaded: Code(path, interface), made of a Binary with this interface.
+@cython.no_gc       # as Signature
+cdef class ItemType:
+    """The type of a function, table, memory or global, read once. Linking goes by this alone: what binary.py's types
+    say, and what they are equal to, can change."""
+    cdef int kind
+    cdef Signature signature    # a function's
+    cdef char letter            # of a table's elements, or a global's value
+    cdef bint is_mutable        # a global
+    cdef bint is64              # a memory's addresses
+    cdef uint64_t minimum       # elements or pages
+    cdef uint64_t maximum       # NO_MAXIMUM if there is none
 
-    Raises OSError if it is no library, or another version's, AttributeError if it is not of our making.
-    """
+    cdef bint takes(self, ItemType given, uint64_t size) except -1:
+        """Whether an import of this type can be what is given, which has this size now."""
+        if given.kind != self.kind:
+            return False
+        if self.kind == FUNCTION:
+            return self.takes_function(given.signature)
+        if self.kind == GLOBAL:
+            return given.letter == self.letter and given.is_mutable == self.is_mutable
+        return (given.letter == self.letter and given.is64 == self.is64 and size >= self.minimum
+                and given.maximum <= self.maximum)
+
+    cdef bint takes_function(self, Signature given) except -1:
+        return (given.param_letters == self.signature.param_letters
+                and given.result_letters == self.signature.result_letters)
+
+    cdef bint carries(self, char letter) except -1:
+        """Whether a value of this type can come in or go out by it."""
+        return self.signature.carries(letter) if self.kind == FUNCTION else self.letter == letter
+
+    cdef object shown(self, uint64_t size):
+        """It as binary.py's, of this size."""
+        if self.kind == FUNCTION:
+            return self.signature.type
+        maximum = None if self.maximum == NO_MAXIMUM else self.maximum
+        if self.kind == TABLE:
+            return TableType(name_of_type(self.letter), size, maximum)
+        if self.kind == MEMORY:
+            return MemoryType(size, maximum, bool(self.is64))
+        return GlobalType(name_of_type(self.letter), bool(self.is_mutable))
+
+
+cdef ItemType new_type(int kind, char letter, uint64_t minimum, maximum):
+    cdef ItemType self = ItemType.__new__(ItemType)
+    self.kind = kind
+    self.letter = letter
+    self.minimum = minimum
+    self.maximum = NO_MAXIMUM if maximum is None else maximum
+    return self
+
+
+cdef ItemType item_type(type_):
+    """Of one of binary.py's that is no FuncType."""
+    cdef ItemType self
+    if type(type_) is kinds[TABLE]:
+        return new_type(TABLE, LETTERS[field(type_, 0)], field(type_, 1), field(type_, 2))
+    if type(type_) is kinds[MEMORY]:
+        self = new_type(MEMORY, 0, field(type_, 0), field(type_, 1))
+        self.is64 = field(type_, 2)
+        return self
+    self = new_type(GLOBAL, LETTERS[field(type_, 0)], 0, None)
+    self.is_mutable = field(type_, 1)
+    return self
+
+
+cdef ItemType function_item_type(Signature signature):
+    cdef ItemType self = ItemType.__new__(ItemType)
+    self.kind = FUNCTION
+    self.signature = signature
+    return self
+
+
+@cython.final
+@cython.no_gc       # as Signature
+cdef class Port:
+    """An import or an export of a module."""
+    cdef str module             # an import's
+    cdef str name
+    cdef ItemType type
+    cdef size_t number          # its index among the items of its kind, imports first
+    cdef size_t place           # of an exported function: its code's in Wasm2cModule.exports
+
+
+@cython.final
+cdef class Code:
+    """A loaded library, which is never unloaded, and what linking goes by; load() makes it."""
     cdef const Wasm2cModule *module
-    cdef object interface
     cdef object library             # a ctypes.CDLL
+    cdef tuple sections             # of the binary, for the names
     cdef tuple signatures           # by type index
+    cdef tuple functions            # signatures by function index
+    cdef tuple imports              # a Port for each
+    cdef tuple exports
+    cdef tuple tables               # an ItemType for each, imports first
+    cdef tuple memories
+    cdef tuple globals
+    cdef tuple imported             # for each kind, the places of those among the imports
+    cdef bint carries_funcrefs      # whether one can come in or go out through imports and exports
     cdef dict indices               # of functions by address, and Names, once they were asked for
     cdef object names
 
-    def __cinit__(self, str path not None, interface not None):
+    def __cinit__(self, *maker):
+        require_maker(maker, MAKER, "a module is compiled by externref.wasm2c.compile()")
+
+    cdef int begin(self, str path, interface) except -1:
         cdef size_t i
-        cdef tuple types = interface.types
-        cdef list found = []
-        self.interface = interface
+        cdef list found = hidden([])
+        cdef tuple types = field(interface, 1)
+        self.sections = field(interface, 0)
         self.library = ctypes.CDLL(path)
         entry = ctypes.cast(self.library.externref_wasm2c_module, ctypes.c_void_p).value
         # SAFETY: the compiler made the library from our glue.
@@ -116,6 +231,54 @@ cdef class Code:
         for i in range(self.module.type_count):
             found.append(new_signature(types[i], &self.module.types[i]))
         self.signatures = tuple(found)
+        found = hidden([])
+        for number in field(interface, 2):
+            found.append(self.signatures[number])
+        self.functions = tuple(found)
+        self.tables = types_of(field(interface, 5))
+        self.memories = types_of(field(interface, 6))
+        self.globals = types_of(field(interface, 7))
+        self.read_imports(field(interface, 3))
+        self.read_exports(field(interface, 4))
+        return 0
+
+    cdef int read_imports(self, imports) except -1:
+        cdef list ports = hidden([])
+        cdef size_t[KIND_COUNT] counts = [0, 0, 0, 0]
+        cdef Port port
+        cdef int kind
+        for item in imports:
+            kind = kind_of(field(item, 2))
+            port = self.new_port(kind, counts[kind], field(item, 1))
+            port.module = field(item, 0)
+            counts[kind] += 1
+            ports.append(port)
+        self.imports = tuple(ports)
+        self.imported = (places_of(self.imports, FUNCTION), places_of(self.imports, TABLE),
+                         places_of(self.imports, MEMORY), places_of(self.imports, GLOBAL))
+        return 0
+
+    cdef int read_exports(self, exports) except -1:
+        cdef list ports = hidden([])
+        cdef size_t functions = 0
+        cdef Port port
+        for item in exports:
+            port = self.new_port(kind_of(field(item, 1)), field(item, 2), field(item, 0))
+            port.place = functions
+            functions += port.type.kind == FUNCTION
+            ports.append(port)
+        self.exports = tuple(ports)
+        return 0
+
+    cdef Port new_port(self, int kind, size_t number, str name):
+        cdef Port port = Port.__new__(Port)
+        cdef tuple types = (self.functions if kind == FUNCTION else self.tables if kind == TABLE
+                            else self.memories if kind == MEMORY else self.globals)
+        port.name = name
+        port.number = number
+        port.type = function_item_type(types[number]) if kind == FUNCTION else types[number]
+        self.carries_funcrefs = self.carries_funcrefs or port.type.carries(FUNCREF)
+        return port
 
     cdef Signature signature_of(self, const char *id):
         """How to call a funcref of this module's, by its type's identity; None if there is no such type."""
@@ -142,5 +305,40 @@ cdef class Code:
 
     cdef object known_names(self):
         if self.names is None:
-            self.names = Names(self.interface.sections)
+            self.names = Names(self.sections)
         return self.names
+
+
+cdef int kind_of(type_) except -1:
+    cdef int kind
+    for kind in range(KIND_COUNT):
+        if type(type_) is kinds[kind]:
+            return kind
+    raise TypeError(f"expected a type of an item, not {type(type_).__name__}")
+
+
+cdef tuple places_of(tuple ports, int kind):
+    """The places of those of the kind."""
+    cdef list found = hidden([])
+    cdef Py_ssize_t place
+    for place in range(len(ports)):
+        if (<Port>ports[place]).type.kind == kind:
+            found.append(place)
+    return tuple(found)
+
+
+cdef tuple types_of(types):
+    cdef list found = hidden([])
+    for type_ in types:
+        found.append(item_type(type_))
+    return tuple(found)
+
+
+def load(str path not None, interface not None, /):
+    """The Code of a library that the compiler made of a Binary with this interface.
+
+    Raises OSError if it is no library, or another version's, AttributeError if it is not of our making.
+    """
+    cdef Code code = <Code>make_secretly(Code, MAKER)
+    code.begin(path, interface)
+    return code

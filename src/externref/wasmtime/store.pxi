@@ -186,6 +186,7 @@ cdef StoreState counted_state(object address):
         made = StoreState.__new__(StoreState)
         made.context = <wasmtime_context_t *><uintptr_t>address
         state = states.setdefault(address, made)    # to make one may have run code that did the same
+        hidden(states)      # again: a dict is collected from when it is given what is
     return state
 
 

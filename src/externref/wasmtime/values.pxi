@@ -10,6 +10,7 @@ cdef dict value_types = {
     letter: getattr(wasmtime.ValType, name_of_type(letter))() for letter in LETTERS if letter != V128}
 value_types[V128] = wasmtime.ValType._from_ptr(ffi.wasmtime_wasm_valtype_v128(), None)  # it has no name there
 cdef dict value_kinds = {letter: getattr(ffi, f"WASMTIME_{name_of_type(letter).upper()}").value for letter in LETTERS}
+hidden(value_types), hidden(value_kinds)
 
 
 cdef char letter_of(object value_type, str place) except 0:
