@@ -1,16 +1,20 @@
-"""Compiles the C file of an example, with whatever compiler there is: into a shared library, or to WebAssembly."""
+"""Compiles the C file of an example, with whatever compiler there is: into a shared library, an extension module, or to
+WebAssembly."""
 
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import externref
 
 
-def build_library(source: str, folder: str) -> str:
+def build_library(source: str, folder: str, *options: str) -> str:
     """Compiles `source`, a file beside this one, into the folder; gives the library's path."""
     compilers = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
     command = next((words for words in map(shlex.split, compilers) if shutil.which(words[0])), None)
@@ -18,9 +22,15 @@ def build_library(source: str, folder: str) -> str:
         sys.exit(f"no C compiler found (tried {', '.join(compilers)}): install one, "
                  "or name it in the environment variable CC")
     library = Path(folder) / Path(source).with_suffix(".so").name
-    subprocess.run([*command, "-O2", "-shared", "-fPIC", "-pthread", "-I", externref.get_include(),
+    subprocess.run([*command, "-O2", "-shared", "-fPIC", "-pthread", "-I", externref.get_include(), *options,
                     Path(__file__).with_name(source), "-o", library], check=True)
     return str(library)
+
+
+def build_extension(source: str, folder: str):
+    """Compiles `source`, an extension module, into the folder; gives the module, imported."""
+    loader = ExtensionFileLoader(Path(source).stem, build_library(source, folder, "-I", sysconfig.get_path("include")))
+    return module_from_spec(spec_from_loader(loader.name, loader))
 
 
 # Those that know references, since LLVM 17; Debian's have their number in their names.

@@ -1,8 +1,12 @@
 """What test files import: folders, helpers, and tables that several of them go through."""
 
+import ctypes
+import importlib.util
 import math
 import subprocess
+import sysconfig
 import time
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
 
 import externref
@@ -15,6 +19,29 @@ def run_compiler(*args):
     command = [*map(str, args), "-Wall", "-Wextra", "-Werror", "-I", externref.get_include()]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, f"{command}\n{result.stderr}"
+
+
+def build_extension(compiler, source, folder):
+    """Compiles an extension module into the folder; gives its path."""
+    path = folder / (source.stem + EXTENSION_SUFFIXES[0])
+    run_compiler(compiler, "-O2", "-shared", "-fPIC", "-isystem", sysconfig.get_path("include"), source, "-o", path)
+    return path
+
+
+def load_extension(path):
+    loader = ExtensionFileLoader(path.name.partition(".")[0], str(path))
+    return importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+
+
+def on_native_threads(*calls):
+    """Runs C functions of one word, (address, word) each, at once: on threads that are not Python's, without the GIL."""
+    libc = ctypes.CDLL(None)
+    threads = (ctypes.c_ulong * len(calls))()
+    for i, (address, word) in enumerate(calls):
+        thread = ctypes.byref(threads, i * ctypes.sizeof(ctypes.c_ulong))
+        assert libc.pthread_create(thread, None, ctypes.c_void_p(address), ctypes.c_void_p(word)) == 0
+    for thread in threads:
+        assert libc.pthread_join(ctypes.c_ulong(thread), None) == 0
 
 
 def wait_until_drained(seconds=5):
