@@ -1,5 +1,5 @@
-"""Compiles the C file of an example, with whatever compiler there is: into a shared library, an extension module, or to
-WebAssembly."""
+"""Compiles the C or Rust file of an example, with whatever compiler there is: into a shared library, an extension
+module, or to WebAssembly."""
 
 import os
 import shlex
@@ -31,6 +31,18 @@ def build_extension(source: str, folder: str):
     """Compiles `source`, an extension module, into the folder; gives the module, imported."""
     loader = ExtensionFileLoader(Path(source).stem, build_library(source, folder, "-I", sysconfig.get_path("include")))
     return module_from_spec(spec_from_loader(loader.name, loader))
+
+
+def build_rust_library(source: str, folder: str) -> str:
+    """Compiles `source`, a file beside this one, into the folder; gives the library's path."""
+    if shutil.which("rustc") is None:
+        sys.exit("no Rust compiler found (tried rustc): install one (Debian: apt-get install rustc)")
+    library = Path(folder) / Path(source).with_suffix(".so").name
+    # What is preloaded into Python, a sanitizer say, is not for rustc.
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    subprocess.run(["rustc", "--edition", "2021", "-O", "--crate-type", "cdylib", Path(__file__).parent / source,
+                    "-o", library], check=True, env=env)
+    return str(library)
 
 
 # Those that know references, since LLVM 17; Debian's have their number in their names.

@@ -64,7 +64,8 @@ def main():
     died = weakref.ref(numbers)
     # Moved: sqlite is the owner now, whatever it returns.
     user_data = VMExternRef(numbers).into_raw()
-    if lib.sqlite3_create_function_v2(database, b"log", -1, SQLITE_UTF8, user_data, log, None, None, destroy) != SQLITE_OK:
+    created = lib.sqlite3_create_function_v2(database, b"log", -1, SQLITE_UTF8, user_data, log, None, None, destroy)
+    if created != SQLITE_OK:
         sys.exit("sqlite could not create the function")
     lib.sqlite3_exec(database, b"SELECT log(1), log(2, 3)", None, None, None)
     print("logged:            ", numbers)

@@ -58,6 +58,7 @@ def test_cffi_container_keeps_and_releases(compilers):
     ("pyarrow_array.py", "pyarrow", ["uint8 4950", "True", "True"]),
     ("sqlite_user_data.py", None, ["[1, 2, 3]", "True", "True"]),
     ("glib_idle.py", None, ["one", "two", "three", "True"]),
+    ("rust_worker.py", None, ["one", "two", "None", "True"]),
 ])
 def test_library_owns_what_it_was_given(name, needs, expected, compilers):
     if needs is not None:
