@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import math
+import os
 import subprocess
 import sysconfig
 import time
@@ -31,6 +32,12 @@ def build_extension(compiler, source, folder):
 def load_extension(path):
     loader = ExtensionFileLoader(path.name.partition(".")[0], str(path))
     return importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+
+
+def run_rust_tool(*command, cwd=None):
+    """Runs rustc, or its like; gives the completed process. They crash under a sanitizer that is preloaded into Python."""
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, env=env, cwd=cwd)
 
 
 def on_native_threads(*calls):

@@ -1,9 +1,15 @@
 """The documents agree with the code, and with each other: one drawing, one ownership table, names that exist."""
 
+import ctypes
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+import externref
+from externref import VMExternRef, abi
+from support import run_compiler, run_rust_tool
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/externref"
@@ -69,7 +75,7 @@ def test_architecture_names_files_and_functions_that_exist():
 
 
 def is_file(name):
-    return re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name)
+    return re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|rs|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name)
 
 
 def found(name):
@@ -96,3 +102,61 @@ def test_recipes_for_finalizers_are_those_that_are_tested():
     tested = {line.strip() for line in (ROOT / "tests/test_drain.py").read_text().splitlines()}
     assert len(recipes) == 2
     assert not {line.strip() for recipe in recipes for line in recipe.splitlines()} - tested
+
+
+# -- docs/owning.md: each block is compiled or run
+
+# What the libraries' headers declare.
+LIBRARIES = """
+#include "externref_adapters.h"
+typedef struct sqlite3 sqlite3;
+typedef struct sqlite3_context sqlite3_context;
+typedef struct sqlite3_value sqlite3_value;
+enum { SQLITE_UTF8 = 1, G_PRIORITY_DEFAULT_IDLE = 200 };
+int sqlite3_create_function_v2(sqlite3 *, const char *, int, int, void *, void (*)(sqlite3_context *, int, sqlite3_value **),
+    void (*)(sqlite3_context *, int, sqlite3_value **), void (*)(sqlite3_context *), void (*)(void *));
+unsigned g_idle_add_full(int, int (*)(void *), void *, void (*)(void *));
+int step(void *);
+void f(sqlite3_context *, int, sqlite3_value **);
+"""
+
+
+def block(language):
+    found, = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/owning.md").read_text(), re.DOTALL)
+    return found
+
+
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_owning_in_c(compilers, tmp_path, language):
+    (tmp_path / "share.c").write_text(LIBRARIES + block("c"))
+    for compiler in compilers:
+        run_compiler(compiler, f"-x{language}", "-c", tmp_path / "share.c", "-o", tmp_path / "share.o")
+
+
+@pytest.mark.parametrize("library", ["ctypes", "cffi"])
+def test_owning_without_a_c_compiler(library):
+    line, = [line for line in block("python").splitlines() if line.endswith(f"# {library}")]
+    scope = {"abi": abi, "ctypes": ctypes}
+    if library == "cffi":
+        scope["ffi"] = pytest.importorskip("cffi", reason="cffi is not installed").FFI()
+    exec(line, scope)
+    raw = VMExternRef(object()).into_raw()
+    scope["destroy"](scope["ffi"].cast("void *", raw) if library == "cffi" else raw)
+    externref.drain()
+    assert externref.stats().live_blocks == 0
+
+
+def test_owning_in_rust(tmp_path):
+    rustc = shutil.which("rustc") or pytest.skip("no rustc found: install rustc")
+    shutil.copy(ROOT / "examples/rust/externref.rs", tmp_path)
+    (tmp_path / "lib.rs").write_text("pub mod externref;\n" + block("rust"))
+    result = run_rust_tool(rustc, "--edition", "2021", "-D", "warnings", "--crate-type", "cdylib", "lib.rs", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_owning_names_every_adapter():
+    header = (PACKAGE / "include/externref_adapters.h").read_text()
+    functions = re.findall(r"^static inline void (externref_\w+)\(", header, re.MULTILINE)
+    table = (ROOT / "docs/owning.md").read_text().partition("## ")[0]
+    assert len(functions) == 4
+    assert [name for name in functions if f"`{name}`" not in table] == []

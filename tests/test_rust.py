@@ -11,21 +11,13 @@ import pytest
 
 import externref
 from externref import VMExternRef, abi
-from support import TESTS, Payload, wait_until_drained
+from support import TESTS, Payload, run_rust_tool, wait_until_drained
 
 FILE = TESTS.parent / "examples/rust/externref.rs"
 EDITION = ("--edition", "2021")
 FINAL = "freed 5, writes seen 200000\n"
 # The standard library is not instrumented: tests/rust/pyref.rs has no threads of its.
 THREAD = ("-Zsanitizer=thread", "-Cunsafe-allow-abi-mismatch=sanitizer")
-
-
-# rustc crashes under an AddressSanitizer that is preloaded, as in .ci/sanitize.
-WITHOUT_PRELOAD = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-
-def run_tool(*command, cwd=None):
-    return subprocess.run(command, capture_output=True, text=True, env=WITHOUT_PRELOAD, cwd=cwd)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +27,7 @@ def rustc():
 
 def build(rustc, source, output, *options):
     """Compiles, warnings being errors."""
-    result = run_tool(*rustc, *EDITION, "-D", "warnings", *options, source, "-o", output)
+    result = run_rust_tool(*rustc, *EDITION, "-D", "warnings", *options, source, "-o", output)
     assert result.returncode == 0, result.stderr
     return output
 
@@ -62,8 +54,8 @@ def test_too_many_owners_abort_the_process(rustc, tmp_path):
 def test_examples_of_its_documentation_run(rustc, tmp_path):
     rustdoc = shutil.which("rustdoc") or pytest.skip("no rustdoc found: install it")
     library = build([rustc], FILE, tmp_path / "libexternref.rlib", "--crate-type", "rlib")
-    result = run_tool(rustdoc, *EDITION, "--test", "--crate-name", "externref", "--extern", f"externref={library}", FILE,
-                      cwd=tmp_path)
+    result = run_rust_tool(rustdoc, *EDITION, "--test", "--crate-name", "externref", "--extern", f"externref={library}",
+                           FILE, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     examples = len(re.findall(r"^ *///? ```$", FILE.read_text(encoding="utf-8"), re.MULTILINE)) // 2
     assert examples > 0 and f"{examples} passed; 0 failed" in result.stdout
@@ -80,7 +72,7 @@ def sanitizing(tmp_path, *options):
     empty = tmp_path / "empty.rs"
     empty.write_text("fn main() {}\n")
     for rustc in (["rustc"], ["rustc", "+nightly"]):
-        result = run_tool(*rustc, *EDITION, *options, empty, "-o", tmp_path / "empty")
+        result = run_rust_tool(*rustc, *EDITION, *options, empty, "-o", tmp_path / "empty")
         if result.returncode == 0 and run(tmp_path / "empty")[0] == 0:
             return rustc
     pytest.skip("no nightly rustc found: others have no sanitizers")
