@@ -56,7 +56,7 @@ def test_links_lead_somewhere(document):
 
 def test_architecture_names_files_and_functions_that_exist():
     sources = {path: path.read_text() for folder in (PACKAGE, ROOT / "bench")
-               for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pxi", ".h"}}
+               for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pxi", ".h", ".hpp"}}
     everything = "\n".join([*sources.values(), (ROOT / "tests/support.py").read_text()])
     page = (ROOT / "docs/architecture.md").read_text()
     tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
@@ -75,7 +75,7 @@ def test_architecture_names_files_and_functions_that_exist():
 
 
 def is_file(name):
-    return re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|c|rs|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name)
+    return re.fullmatch(r"[\w/.]+\.(py|pyx|pxd|pxi|h|hpp|c|rs|toml)|\.ci/\w+|[\w/]+/|tests/\w+|(on_\w+/)?test_\w+", name)
 
 
 def found(name):
@@ -98,7 +98,7 @@ def test_every_promise_is_named_by_its_proofs():
 
 def test_recipes_for_finalizers_are_those_that_are_tested():
     page = (ROOT / "docs/abi.md").read_text()
-    recipes = re.findall(r"```python\n(.*?)```", page.partition("### Who runs finalizers")[2], re.DOTALL)
+    recipes = re.findall(r"```python\n(.*?)```", page.partition("### Who runs finalizers")[2].partition("\n## ")[0], re.DOTALL)
     tested = {line.strip() for line in (ROOT / "tests/test_drain.py").read_text().splitlines()}
     assert len(recipes) == 2
     assert not {line.strip() for recipe in recipes for line in recipe.splitlines()} - tested
@@ -160,3 +160,12 @@ def test_owning_names_every_adapter():
     table = (ROOT / "docs/owning.md").read_text().partition("## ")[0]
     assert len(functions) == 4
     assert [name for name in functions if f"`{name}`" not in table] == []
+
+
+def test_cython_example_is_the_downstream_packages():
+    page = (ROOT / "docs/abi.md").read_text()
+    for language, name in ("cython", "downstream.pyx"), ("toml", "pyproject.toml"), ("python", "setup.py"):
+        block, = re.findall(rf"```{language}\n(.*?)```", page.partition("## Cython\n")[2].partition("\n## ")[0], re.DOTALL)
+        tested = (ROOT / "tests/downstream" / name).read_text()
+        for part in block.split("\n\n"):       # as they stand, next to each other or not
+            assert part.strip("\n") in tested, part

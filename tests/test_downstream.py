@@ -1,15 +1,17 @@
-"""A Cython package built against the installed externref, with `from externref cimport VMExternRef`."""
+"""A Cython package built against the installed externref, with everything that `from externref cimport` has."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 import externref
-from externref import VMExternRef
+from externref import MovedError, VMExternRef, abi
 from support import TESTS
 
 
@@ -87,6 +89,77 @@ def test_types_are_checked(downstream):
     spent.drop()
     with pytest.raises(ValueError, match="moved out"):
         downstream.Slot().put(spent)
+
+
+def test_every_name_of_the_headers_can_be_cimported():
+    package = Path(externref.__file__).parent
+    headers = "\n".join((package / "include" / name).read_text() for name in ("externref.h", "externref_api.h"))
+    functions = set(re.findall(r"\b(externref_\w+)\(", headers)) - set(re.findall(r"\b(externref_check_\w+)", headers))
+    macros = set(re.findall(r"^# *define (EXTERNREF_\w+)", headers, re.MULTILINE))
+    # Guards, the atomics of the functions, the host word's bits: nobody's but the headers' and the package's.
+    macros -= {"EXTERNREF_H", "EXTERNREF_API_H", "EXTERNREF_API_UNUSED", "EXTERNREF_CHECK",
+               "EXTERNREF_INCREMENT", "EXTERNREF_DECREMENT", "EXTERNREF_ACQUIRE"}
+    macros = {name for name in macros if not name.startswith("EXTERNREF_STATE_")}
+    assert len(functions) == 15 and len(macros) == 6
+    declared = set(re.findall(r"\w+", (package / "__init__.pxd").read_text()))
+    cimported = set(re.findall(r"\w+", (TESTS / "downstream/downstream.pyx").read_text()))
+    for names in declared, cimported:
+        assert functions | macros | {"VMExternRef", "VMExternData", "VMExternVTable"} <= names
+
+
+def test_numbers_are_those_of_python(downstream):
+    numbers, api_version, footer_offset = downstream.numbers()
+    assert numbers == {name: getattr(abi, name) for name in numbers} and len(numbers) == 6
+    assert (api_version, footer_offset) == (1, abi.layout_for(16, 8).footer_offset)
+
+
+def test_objects_boxed_and_taken_out(downstream, make_payload):
+    dropped, slot = [], downstream.Slot()
+    payload = make_payload(dropped, "first")
+    slot.put_object(payload)
+    assert (slot.value is payload, slot.lent()[0] % 8, externref.stats()) == (True, 0, (1, 0, 0, 0))
+    assert slot.take() is payload and slot.value is None and externref.stats() == (0, 0, 0, 0)
+    slot.put_object(payload)
+    del payload
+    slot.put_object("second")       # releases the first, at once
+    assert dropped == ["first"]
+    ref = slot.move_out()
+    assert (ref.value, ref.strong_count, slot.value) == ("second", 1, None)
+
+
+def test_lent_pointer(downstream):
+    ref = VMExternRef("payload")
+    assert downstream.lend(ref) == ref.as_raw()
+    assert downstream.lend(None) == 0
+    with pytest.raises(TypeError, match="expected a VMExternRef or None, not str"):
+        downstream.lend("payload")
+    ref.drop()
+    with pytest.raises(MovedError):
+        downstream.lend(ref)
+
+
+def test_payload_of_the_packages_own(downstream):
+    before = downstream.count_dropped_points()
+    ref = downstream.new_point((3, 4))
+    assert "to 'Point'" in repr(ref) and downstream.squared_length(ref.clone()) == 25
+    with pytest.raises(TypeError, match="expected a reference to a Point"):
+        downstream.squared_length(VMExternRef((3, 4)))
+    assert downstream.count_dropped_points() == before
+    del ref
+    assert downstream.count_dropped_points() == before + 1
+
+
+@pytest.mark.parametrize("coordinates, error", [((1, "two"), TypeError), ((1,), ValueError), (None, TypeError)])
+def test_payload_whose_init_raises(downstream, coordinates, error):
+    before = downstream.count_dropped_points()
+    with pytest.raises(error):
+        downstream.new_point(coordinates)
+    assert externref.stats() == (0, 0, 0, 0) and downstream.count_dropped_points() == before
+
+
+def test_type_of_payload_that_is_refused(downstream):
+    with pytest.raises(ValueError, match="power of two, not 3"):
+        downstream.new_point_type(3)
 
 
 @pytest.mark.parametrize("name", ["first_byte", "first_number", "first_object", "first_of_strided"])
