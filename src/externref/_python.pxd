@@ -56,14 +56,14 @@ cdef extern from *:
     #define own_reference(op) (op)
 
     /* For `except -1` functions that only pass on the exception that C code set. */
-    static CYTHON_INLINE CYTHON_UNUSED int reraise(void)
+    CYTHON_UNUSED static CYTHON_INLINE int reraise(void)
     {
         return -1;
     }
 
     /* Runs `body(op)` as CPython's containers do: nested deeper than a bound, `op` is put
      * aside and comes back through `dealloc` once the stack has unwound. */
-    static CYTHON_INLINE CYTHON_UNUSED void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
+    CYTHON_UNUSED static CYTHON_INLINE void call_in_trashcan(PyObject *op, destructor dealloc, destructor body)
     {
         Py_TRASHCAN_BEGIN(op, dealloc)
         body(op);
