@@ -3,7 +3,14 @@
 Every case is a program that ends; run_python demands return code 0 and an empty stderr.
 """
 
+import os
+import subprocess
+import sys
+import sysconfig
+
 import pytest
+
+from support import TESTS, run_compiler
 
 PRELUDE = """
 import ctypes, gc, os, sys, threading, time
@@ -125,19 +132,33 @@ time.sleep(0.001)
         run_python(program, foreign._name, owner)
 
 
-def test_embedding_finalize_and_use_afterwards(compilers, tmp_path):
-    """A C program: import, Py_Finalize, and only then the last native drop."""
-    import subprocess
-    import sys
-    import sysconfig
-
-    from support import TESTS, run_compiler
+@pytest.fixture
+def run_embedding(compilers, tmp_path):
+    """Compiles tests/c/embed.c with these options, and runs it; what it prints."""
     if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
         pytest.skip("this Python has no shared library to embed")
-    libdir = sysconfig.get_config_var("LIBDIR")
-    program = tmp_path / "embed"
-    run_compiler(compilers[0], "-I", sysconfig.get_path("include"), TESTS / "c/embed.c", "-o", program,
-                 "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
-    result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stderr) == (0, ""), result
-    assert result.stdout == "count 2, dropped after the end, refused after that\n"
+
+    def run(*options):
+        libdir = sysconfig.get_config_var("LIBDIR")
+        program = tmp_path / "embed"
+        run_compiler(compilers[0], *options, "-I", sysconfig.get_path("include"), TESTS / "c/embed.c", "-o", program,
+                     "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
+        # Else it takes a virtual environment whose `python` is on PATH for its own, and from 3.15 on says what that lacks.
+        home = f"{sys.base_prefix}:{sys.base_exec_prefix}"
+        result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60,
+                                env={**os.environ, "PYTHONHOME": home})
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    return run
+
+
+def test_embedding_finalize_and_use_afterwards(run_embedding):
+    """A C program: import, Py_Finalize, and only then the last native drop."""
+    assert run_embedding() == "count 2, dropped after the end, refused after that\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="before 3.15 a thread cannot know that its interpreter has gone")
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux has them")
+def test_embedding_that_does_not_tell_of_the_end(run_embedding):
+    assert run_embedding("-DUNTOLD") == "count 2, dropped after the end, threads 1\n"

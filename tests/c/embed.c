@@ -1,7 +1,10 @@
 /* Owns a reference for longer than the interpreter lives.
- *   embed PREFIX [PATH ...]     runs externref from these folders */
+ *   embed PREFIX [PATH ...]     runs externref from these folders
+ * With -DUNTOLD nobody tells externref of the interpreter's end. */
 #include <Python.h>
+#include <dirent.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "externref.h"
 
@@ -27,6 +30,20 @@ static int add_paths(int argc, char **argv)
     return 0;
 }
 
+#ifdef UNTOLD
+/* The threads of this process, on Linux. */
+static int count_threads(void)
+{
+    int count = -2; /* "." and ".." */
+    DIR *tasks = opendir("/proc/self/task");
+    while (tasks != NULL && readdir(tasks) != NULL) {
+        count++;
+    }
+    closedir(tasks);
+    return count;
+}
+#endif
+
 int main(int argc, char **argv)
 {
     void *raw;
@@ -49,6 +66,11 @@ int main(int argc, char **argv)
         return fail("into_raw");
     }
     externref_clone(raw);
+#ifdef UNTOLD
+    if (PyRun_SimpleString("import atexit; atexit._clear()") != 0) {
+        return fail("atexit");
+    }
+#endif
     if (Py_FinalizeEx() != 0) {
         return fail("Py_FinalizeEx");
     }
@@ -56,6 +78,14 @@ int main(int argc, char **argv)
     externref_drop(raw);
     externref_drop(raw); /* the last: there is nobody left to drain, and nothing may crash */
     printf("dropped after the end, ");
+#ifdef UNTOLD
+    /* The helper has begun, and finds that it is too late. */
+    for (int i = 0; i < 5000 && count_threads() != 1; i++) {
+        usleep(1000);
+    }
+    printf("threads %d\n", count_threads());
+    return 0;
+#endif
 
     Py_Initialize();
     if (add_paths(argc, argv) != 0) {

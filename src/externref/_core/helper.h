@@ -44,6 +44,12 @@
  * of a list so deep crashes there (tests/test_drain.py). It is address space: what is not touched is no memory. */
 #define HELPER_STACK ((size_t)8 << 20)
 
+/* From 3.15 on (PEP 788) an interpreter that is being finalized waits for who attaches to it, and who comes later is told
+ * that it is too late. Before, a helper that nobody told of the end would use an interpreter that is no more. */
+#if PY_VERSION_HEX >= 0x030F0000
+#  define HELPER_GUARDS
+#endif
+
 /* Who runs finalizers. */
 enum {
     DRAIN_AUTO, /* the main thread, or else the helper */
@@ -82,6 +88,10 @@ static struct {
     unsigned long main_thread;
     /* Set once, by helper_setup. */
     PyInterpreterState *interpreter; /* the payloads' */
+#if defined(HELPER_GUARDS)
+    PyInterpreterView *view; /* of it: valid for ever */
+    PyInterpreterGuard *guard; /* that the helper has */
+#endif
     void (*drain)(int is_helper); /* GIL */
     int (*schedule)(void); /* GIL; calls the user's function; 0 if it raised */
 } helper;
@@ -226,17 +236,59 @@ static void helper_end_thread_state(Helper *self)
     self->thread_state = NULL;
 }
 
+/* Whether the interpreter stays there, until helper_let_go(). No GIL. */
+static int helper_keep_interpreter(void)
+{
+#if defined(HELPER_GUARDS)
+    helper.guard = PyInterpreterGuard_FromView(helper.view);
+    return helper.guard != NULL;
+#else
+    return 1;
+#endif
+}
+
+/* Why it does not, if that is not for want of memory. */
+static int helper_is_too_late(void)
+{
+#if defined(HELPER_GUARDS)
+    return Py_IsFinalizing() || !Py_IsInitialized();
+#else
+    return 0;
+#endif
+}
+
+/* Arbitrary code comes after it: a finalizer that hangs would have the interpreter's end hang. */
+static void helper_let_go(void)
+{
+#if defined(HELPER_GUARDS)
+    PyInterpreterGuard *guard = helper.guard;
+    if (guard != NULL) {
+        helper.guard = NULL;
+        PyInterpreterGuard_Close(guard);
+    }
+#endif
+}
+
 /* 0 if the process has forked in `act` and this is the child: its only thread now, and no helper. */
 static int helper_with_gil(Helper *self, void (*act)(Helper *))
 {
     int forked;
+    if (!helper_keep_interpreter()) {
+        if (helper_is_too_late()) {
+            self->thread_state = NULL; /* the interpreter's, which has ended it */
+            atomic_flag_swap(&helper.closed, 1);
+        }
+        return 1; /* else the next tick tries again */
+    }
     if (self->thread_state == NULL) {
         self->thread_state = PyThreadState_New(helper.interpreter);
         if (self->thread_state == NULL) {
-            return 1; /* no memory: the next tick tries again */
+            helper_let_go();
+            return 1; /* no memory: likewise */
         }
     }
     PyEval_RestoreThread(self->thread_state);
+    helper_let_go();
     atomic_flag_swap(&helper.state, HELPER_ACTING);
     helper_unblock_signals();
     act(self);
@@ -572,6 +624,7 @@ static void helper_in_child(void)
 {
     helper_prepared = 0;
     helper_is_this_thread = 0;
+    helper_let_go(); /* what a helper had that is not here: the end would wait for it */
     helper.forbidden |= !helper_in_main_thread();
     helper.main_thread = PyThread_get_thread_ident();
     atomic_flag_add(&helper.generation, 1);
@@ -602,6 +655,12 @@ static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*sch
         return 0;
     }
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK);
+#if defined(HELPER_GUARDS)
+    helper.view = PyInterpreterView_FromCurrent();
+    if (helper.view == NULL) {
+        return 0;
+    }
+#endif
 #if !defined(_WIN32)
     pthread_sigmask(SIG_SETMASK, NULL, &helper.mask);
     if (pthread_atfork(helper_prepare_fork, helper_in_parent, helper_in_child) != 0) {
