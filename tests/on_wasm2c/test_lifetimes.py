@@ -457,7 +457,7 @@ def test_a_finalizer_that_passes_a_funcref_while_another_is_passed(compile, stor
 # --- What finalizers see that run while the collector clears a store
 
 LATE = """
-import gc, weakref
+import gc, sys, weakref
 from externref import wasm2c
 
 kept = []
@@ -469,8 +469,10 @@ class New:
     def __init__(self, function): self.function = function
     def __del__(self):
         box = kept[-1]()
-        assert box is not None
-        self.function(box.thing)
+        if box is None and sys.version_info >= (3, 14):
+            ran.append(1)   # it clears those that finalizers make too: nothing is left to reach the garbage by
+        else:
+            self.function(box.thing)
 
 class Late:
     # Garbage. When the collector has begun to clear it and the rest, function(thing) runs: a finalizer makes a weak
