@@ -3,7 +3,7 @@
 #define EXTERNREF_MEMORY_H
 
 #include <stdlib.h>
-#if defined(_MSC_VER)
+#if defined(_WIN32)
 #  include <malloc.h>
 #endif
 
@@ -11,7 +11,7 @@
  * of two and at least that of a pointer, as posix_memalign asks. NULL on failure. */
 static inline void *externref_aligned_alloc(size_t align, size_t size)
 {
-#if defined(_MSC_VER)
+#if defined(_WIN32)
     return _aligned_malloc(size, align);
 #elif defined(__APPLE__)
     /* aligned_alloc came late to macOS (10.15). */
@@ -24,7 +24,7 @@ static inline void *externref_aligned_alloc(size_t align, size_t size)
 
 static inline void externref_aligned_free(void *block)
 {
-#if defined(_MSC_VER)
+#if defined(_WIN32)
     _aligned_free(block);
 #else
     free(block);

@@ -7,7 +7,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#if defined(_WIN32)
+#  include <windows.h>
+#else
+#  include <sys/mman.h>
+#endif
 #include "wasm2c/runtime.h"
 
 #define WASM_PAGE 65536u
@@ -67,6 +71,42 @@ static int is_usual(const Wasm2cMemory *memory)
     return memory->page_size == WASM_PAGE && !memory->is64;
 }
 
+/* --- Address space of the system's: reserved, without access; made usable from the front, all zero --- */
+
+#if defined(_WIN32)
+static void *reserve_space(size_t bytes)
+{
+    return VirtualAlloc(NULL, bytes, MEM_RESERVE, PAGE_NOACCESS);
+}
+
+static int use_space(void *start, size_t bytes)
+{
+    return VirtualAlloc(start, bytes, MEM_COMMIT, PAGE_READWRITE) != NULL;
+}
+
+static void release_space(void *start, size_t bytes)
+{
+    (void)bytes;
+    VirtualFree(start, 0, MEM_RELEASE);
+}
+#else
+static void *reserve_space(size_t bytes)
+{
+    void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return start == MAP_FAILED ? NULL : start;
+}
+
+static int use_space(void *start, size_t bytes)
+{
+    return mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+static void release_space(void *start, size_t bytes)
+{
+    munmap(start, bytes);
+}
+#endif
+
 static int take_room(MemoryQuota *quota, size_t room)
 {
     if (!take(&quota->room, room)) {
@@ -93,8 +133,8 @@ static int reserve(MemoryQuota *quota, Wasm2cMemory *memory)
     if (memory->max_pages > MOST_PAGES || !take_room(quota, room)) {
         return 0;
     }
-    data = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) {
+    data = reserve_space(room);
+    if (data == NULL) {
         give_back_room(quota, room);
         return 0;
     }
@@ -107,7 +147,7 @@ static void release_memory(MemoryQuota *quota, Wasm2cMemory *memory)
 {
     if (is_usual(memory) && memory->data != NULL) {
         const size_t room = (size_t)(memory->data_end - memory->data);
-        munmap(memory->data, room);
+        release_space(memory->data, room);
         give_back_room(quota, room);
     }
     else {
@@ -124,7 +164,7 @@ static int resize(Wasm2cMemory *memory, uint64_t bytes)
         return 1;
     }
     if (is_usual(memory)) {
-        return mprotect(memory->data + before, more, PROT_READ | PROT_WRITE) == 0;
+        return use_space(memory->data + before, more);
     }
     data = before == 0 ? calloc(more, 1) : realloc(memory->data, (size_t)bytes);
     if (data == NULL) {

@@ -33,6 +33,14 @@
 #define GROW_BUDGET 1000
 #define BYTES_OF_BUDGET 16
 
+/* Without the signal mask: that is a system call. On Windows (x86-64) a NULL frame has longjmp() put the registers back,
+ * and not unwind, which compiled code's frames need not. */
+#if defined(_WIN32)
+#  define set_jump(here) _setjmp(here, NULL)
+#else
+#  define set_jump(here) _setjmp(here)
+#endif
+
 #define MOST_FRAMES 32 /* that a trap names */
 
 /* A store's. All under the GIL, but for what says otherwise. */
@@ -259,7 +267,7 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     running = self;
     self->innermost = &here;
     self->without_gil = release_gil ? PyEval_SaveThread() : NULL;
-    reason = _setjmp(here); /* without the signal mask: that is a system call */
+    reason = set_jump(here);
     if (reason == 0) {
         call(code, instance, slots);
     }

@@ -1,0 +1,110 @@
+/* What of the package runs without Python, on any target: a block, the set of raw pointers, a memory of Wasm code. */
+#include <stdio.h>
+#include <string.h>
+
+#include "externref.h"
+
+#include "_activations/refset.h"
+#include "_core/memory.h"
+#if UINTPTR_MAX == UINT64_MAX
+#  include "wasm2c/allocate.h"
+#endif
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            printf("line %d: %s\n", __LINE__, #condition); \
+            return 1; \
+        } \
+    } while (0)
+
+static int released;
+
+static void drop_slow(void *raw)
+{
+    VMExternData *data = (VMExternData *)raw;
+    released++;
+    externref_aligned_free(data->value_ptr);
+}
+
+static const VMExternVTable vtable = {NULL, sizeof(void *), sizeof(void *), "word", drop_slow};
+
+static void *new_block(void)
+{
+    const size_t footer = externref_footer_offset(vtable.size);
+    const size_t unit = 2 * sizeof(void *);
+    char *block = externref_aligned_alloc(unit, (footer + sizeof(VMExternData) + unit - 1) / unit * unit);
+    VMExternData *data = (VMExternData *)(block + footer);
+    data->ref_count = 1;
+    data->value_ptr = block;
+    data->vtable = &vtable;
+    data->handles = data->state = 0;
+    return data;
+}
+
+static int check_block(void)
+{
+    void *raw = new_block();
+    CHECK((uintptr_t)externref_value(raw) % (2 * sizeof(void *)) == 0);
+    CHECK(externref_clone(raw) == raw && externref_strong_count(raw) == 2);
+    externref_drop(raw);
+    CHECK(externref_strong_count(raw) == 1 && released == 0);
+    externref_drop(raw);
+    CHECK(released == 1);
+    externref_drop(externref_clone(NULL));
+    return 0;
+}
+
+/* Raw pointers are multiples of a word, not of eight: half of them are 4 mod 8 where a word has four bytes. */
+static int check_set(void)
+{
+    RefSet set;
+    uintptr_t i;
+    const uintptr_t first = 0x10000, count = 1000;
+    CHECK(refset_init(&set, 0) == 0 && refset_reserve(&set, count) == 0);
+    for (i = 0; i < count; i++) {
+        CHECK(refset_add(&set, first + i * sizeof(void *)));
+    }
+    for (i = 0; i < count; i++) {
+        CHECK(refset_mark(&set, first + i * sizeof(void *)));
+        CHECK(!refset_mark(&set, first + i * sizeof(void *) + 1));
+        CHECK(refset_is_marked(*refset_find(&set, first + i * sizeof(void *))));
+    }
+    CHECK(set.count == count && !refset_mark(&set, first + count * sizeof(void *)));
+    refset_free(&set);
+    return 0;
+}
+
+#if UINTPTR_MAX == UINT64_MAX
+static int check_memory(void)
+{
+    Quota quota = {0, (size_t)1 << 30};
+    Wasm2cMemory memory;
+    CHECK(new_memory(&quota, &memory, 1, MOST_PAGES, 0, WASM_PAGE) == 0);
+    uint8_t *const start = memory.data;
+    CHECK(memory.size == WASM_PAGE && start[WASM_PAGE - 1] == 0);
+    memset(start, 7, WASM_PAGE);
+    CHECK(more_memory(&quota, &memory, 99) == 1 && memory.pages == 100);
+    CHECK(memory.data == start && start[0] == 7 && start[100 * WASM_PAGE - 1] == 0);
+    start[100 * WASM_PAGE - 1] = 1;
+    CHECK(quota.used == 100 * WASM_PAGE);
+    CHECK(more_memory(&quota, &memory, MOST_PAGES) == UINT64_MAX && memory.pages == 100);
+    end_memory(&quota, &memory);
+    CHECK(quota.used == 0);
+    return 0;
+}
+#else
+static int check_memory(void)
+{
+    return 0;
+}
+#endif
+
+int main(void)
+{
+    if (check_block() != 0 || check_set() != 0 || check_memory() != 0) {
+        return 1;
+    }
+    printf("words of %d bytes: good\n", (int)sizeof(void *));
+    return 0;
+}
