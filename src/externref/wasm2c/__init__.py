@@ -13,6 +13,11 @@ shared library. Python objects go in as externrefs and come out as the same obje
 docs/wasm.md says who owns the references when.
 """
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("externref.wasm2c is not for Windows: use externref.wasmtime there")
+
 from externref._activations import VMExternRefActivationsTable
 from externref._exports import Exports
 from externref.wasm2c._runtime import Func, Global, Instance, LinkError, Memory, Store, Table, Trap
