@@ -78,7 +78,7 @@ static int check_set(void)
 #if UINTPTR_MAX == UINT64_MAX
 static int check_memory(void)
 {
-    Quota quota = {0, (size_t)1 << 30};
+    MemoryQuota quota = {{0, (size_t)1 << 30}, {0, SIZE_MAX}};
     Wasm2cMemory memory;
     CHECK(new_memory(&quota, &memory, 1, MOST_PAGES, 0, WASM_PAGE) == 0);
     uint8_t *const start = memory.data;
@@ -87,10 +87,10 @@ static int check_memory(void)
     CHECK(more_memory(&quota, &memory, 99) == 1 && memory.pages == 100);
     CHECK(memory.data == start && start[0] == 7 && start[100 * WASM_PAGE - 1] == 0);
     start[100 * WASM_PAGE - 1] = 1;
-    CHECK(quota.used == 100 * WASM_PAGE);
+    CHECK(quota.bytes.used == 100 * WASM_PAGE && quota.room.used == (size_t)MOST_PAGES * WASM_PAGE);
     CHECK(more_memory(&quota, &memory, MOST_PAGES) == UINT64_MAX && memory.pages == 100);
     end_memory(&quota, &memory);
-    CHECK(quota.used == 0);
+    CHECK(quota.bytes.used == 0 && quota.room.used == 0 && all_room.used == 0);
     return 0;
 }
 #else

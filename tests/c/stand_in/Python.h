@@ -10,7 +10,12 @@
 
 #define PY_VERSION_HEX 0x030F0000
 
-typedef struct _ts PyThreadState;
+typedef struct _stack_chunk {
+    struct _stack_chunk *previous;
+} _PyStackChunk;
+typedef struct _ts {
+    _PyStackChunk *datastack_chunk;
+} PyThreadState;
 typedef struct _is PyInterpreterState;
 typedef struct PyInterpreterView PyInterpreterView;
 typedef struct PyInterpreterGuard PyInterpreterGuard;
@@ -28,11 +33,14 @@ int Py_AddPendingCall(int (*)(void *), void *);
 int Py_IsFinalizing(void);
 int Py_IsInitialized(void);
 int PyErr_CheckSignals(void);
+int PyOS_InterruptOccurred(void);
+void PyErr_SetInterrupt(void);
 int PyGILState_Check(void);
 PyInterpreterState *PyInterpreterState_Get(void);
 PyInterpreterView *PyInterpreterView_FromCurrent(void);
 PyInterpreterGuard *PyInterpreterGuard_FromView(PyInterpreterView *);
 void PyInterpreterGuard_Close(PyInterpreterGuard *);
+PyThreadState *PyThreadState_Get(void);
 PyThreadState *PyThreadState_New(PyInterpreterState *);
 void PyThreadState_Clear(PyThreadState *);
 void PyThreadState_DeleteCurrent(void);
