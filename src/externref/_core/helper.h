@@ -502,6 +502,14 @@ static void helper_push(void *raw)
     helper_wake();
 }
 
+/* Whether this thread has the GIL, of the payloads' interpreter. PyGILState_Check() says yes always where an interpreter
+ * besides the main one was ever made. */
+static int helper_has_gil(void)
+{
+    PyThreadState *const own = PyGILState_GetThisThreadState();
+    return own != NULL && own == _PyThreadState_UncheckedGet() && own->interp == helper.interpreter;
+}
+
 static void helper_push_hold(void *record)
 {
     pending_link_hold(record);
