@@ -58,14 +58,12 @@ class Equal(str):
         return False
 
 
-@pytest.mark.parametrize(("is_", "taken_for"), [("i64", "externref"), ("externref", "i64")])
-def test_a_global_is_of_the_type_that_its_value_has(compile, store, is_, taken_for):
-    cell = wasm2c.Global(store, GlobalType(Equal(is_), True))  if is_ == "externref" else None
-    if cell is None:
-        cell = wasm2c.Global(store, GlobalType(Equal(is_), True), 0x4141414141414140)
-    assert str(cell.type) == f"mutable global of {is_}"
+@pytest.mark.parametrize("taken_for", ["externref", "i64", "funcref", "v128"])
+def test_a_global_is_of_the_type_that_its_value_was_read_as(compile, store, taken_for):
+    cell = wasm2c.Global(store, GlobalType(Equal("externref"), True), 7)
+    assert cell.type == GlobalType("i32", True) and type(cell.type.value) is str and cell.value == 7
     module = compile(f'(module (import "h" "g" (global (mut {taken_for}))) (func (export "get") (result {taken_for}) global.get 0))')
-    with pytest.raises(wasm2c.LinkError, match=f"mutable global of {is_}"):
+    with pytest.raises(wasm2c.LinkError, match="mutable global of i32"):
         module.instantiate(store, {"h": {"g": cell}})
 
 
@@ -351,6 +349,54 @@ def test_a_call_that_no_python_code_makes_may_use_the_store(compile, store):
     assert done.wait(30) and used
 
 
+# --- Values where compiled code expects them
+
+@pytest.mark.parametrize("mutable", [True, False])
+def test_v128_globals_of_the_hosts(compile, store, mutable):
+    """Compiled code reads and writes them by instructions that take multiples of 16 alone."""
+    kind = "(mut v128)" if mutable else "v128"
+    module = compile(f"""(module (import "h" "g" (global $g {kind}))
+      {'(func (export "set") (param v128) (global.set $g (local.get 0)))' if mutable else ""}
+      (func (export "get") (result v128) (i32x4.add (global.get $g) (global.get $g))))""")
+    cells = [wasm2c.Global(store, GlobalType("v128", mutable), bytes([n] * 16)) for n in range(8)]
+    for n, cell in enumerate(cells):
+        exports = module.instantiate(store, {"h": {"g": cell}}).exports
+        assert exports["get"]() == bytes([2 * n] * 16)
+        if mutable:
+            exports.set(bytes(range(16)))
+            assert cell.value == bytes(range(16))
+
+
+def test_a_value_types_name_is_a_name(store):
+    class Anything(Equal):
+        def __hash__(self):
+            return hash("i64")
+
+    assert wasm2c.Table(store, TableType(Anything("x"), 1)).type.element in ("externref", "funcref")
+
+
+def test_the_library_is_in_nobodys_sight(compile):
+    compile("(module)")
+    assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "CDLL" and "externref_wasm2c_module" in vars(thing)]
+
+
+# --- Small stacks
+
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer's frames are larger")
+@pytest.mark.parametrize("size", [32, 64])
+def test_what_carries_many_values_on_a_small_stack(compile, run_in_threads, size):
+    """It comes before the first function that looks how much stack there is."""
+    types = "funcref " * 300
+    exports = compile(f"""(module (func (export "f") (param {types}) (result {types})
+      {" ".join(f"(local.get {i})" for i in range(300))}))""").instantiate(wasm2c.Store()).exports
+
+    def attempt():
+        with pytest.raises(wasm2c.Trap, match="Call stack exhausted"):
+            exports.f(*[None] * 300)
+
+    run_in_threads(attempt, 1, size * 1024)
+
+
 # --- Time
 
 WARM = """(module
@@ -361,7 +407,9 @@ WARM = """(module
     (local.set 1 (i32.const 0))
     (loop $l {body} (br $l))))"""
 LOAD = "(i32.load (i32.and (i32.add (i32.mul {} (i32.const 1664525)) (local.get 1)) (i32.const 0xffffffc)))"
+CHAIN = functools.reduce(lambda address, _: LOAD.format(address), range(14), "(local.get 0)")
 SLOW = {
+    "a chain of loads": ("(memory 4096)", f"(local.set 0 {CHAIN}) (local.set 1 (i32.add (local.get 1) (i32.const 68)))"),
     "loads": ("(memory 4096)", f"(local.set 0 {LOAD.format(LOAD.format('(local.get 0)'))}) "
                                "(local.set 1 (i32.add (local.get 1) (i32.const 68)))"),
     "memories that cannot grow": ("(memory i64 1)", "(drop (memory.grow (i64.const 0x600000000)))" * 8),

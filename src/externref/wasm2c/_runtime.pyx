@@ -48,7 +48,7 @@ from externref._python cimport (
     PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, hidden, items_of,
     make_secretly, reraise, require_maker, secret_maker, vectorcallfunc)
 
-import ctypes
+import os
 
 from externref._exports import Exports
 from externref._signature import signature

@@ -8,6 +8,7 @@ function, and the pointer itself everywhere else: the list begins with a pointer
 that a stub finds it either way.
 """
 
+import itertools
 import re
 
 from externref.wasm2c.binary import Binary, FuncType, GlobalType, MemoryType, TableType, UnsupportedError
@@ -329,6 +330,7 @@ def mended(code: str, binary: Binary) -> str:
 DEFINITION = r"^(\w.*\b(?:wasm_tailcall_)?w2c_m_x?f(\d+)(?:_0)?\([^;{]*\{\n)"
 LINES_OF_A_CALL = 256   # as long as a call and they take, at most
 LINES_OF_A_TURN = 16
+ACCESS = r"_(?:load|store|table_[gs]et)"    # each may miss every cache, which takes as long as a turn's lines
 
 
 def mended_function(function: str) -> str:
@@ -349,12 +351,14 @@ def counted_loops(body: str) -> str:
     if "var_L" not in body:
         return body
     lines = body.split("\n")
+    accesses = [0, *itertools.accumulate(len(re.findall(ACCESS, line)) for line in lines)]
     ends = {label: i for i, line in enumerate(lines) if "goto var_L" in line
             for label in re.findall(r"goto (var_L\d+);", line)}
     for i, line in enumerate(lines):
         label = re.match(r" *(var_L\d+): $", line)
         if label is not None:
-            lines[i] += f"TURN({1 + (ends.get(label[1], i) - i) // LINES_OF_A_TURN})"
+            end = ends.get(label[1], i)
+            lines[i] += f"TURN({1 + (end - i) // LINES_OF_A_TURN + accesses[end] - accesses[i]})"
     return "\n".join(lines)
 
 

@@ -50,9 +50,10 @@ cdef ItemType sized_type(int kind, char letter, minimum, maximum, uint64_t most)
 
 cdef char letter_among(value, tuple names, str what) except -1:
     """The letter of a value type. ValueError unless it is one of these."""
-    if value not in names:
-        raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
-    return LETTERS[value]
+    for name in names:
+        if value == name:
+            return LETTERS[name]
+    raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
 
 
 @cython.final
@@ -218,7 +219,7 @@ cdef class Global:
         require_kind(type, GLOBAL)
         declared = new_type(GLOBAL, letter_among(type.value, tuple(LETTERS), "a global's value"), 0, None)
         declared.is_mutable = type.mutable
-        self.begin(owner.store, owner, declared, owner.value)
+        self.begin(owner.store, owner, declared, owner.value())
         self.put(value)
         if self.letter == EXTERNREF:
             owner.hold_value()

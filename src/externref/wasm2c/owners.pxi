@@ -70,8 +70,12 @@ cdef class OneItem(Owner):
     """Has one table, memory or global that Python made."""
     cdef Wasm2cTable table
     cdef Wasm2cMemory memory
-    cdef uint64_t[FUNCREF_SLOTS] value      # of the global
+    cdef uint64_t[FUNCREF_SLOTS + 1] room   # for the value of the global
     cdef void *root                         # the address of the table or the value, if it holds externrefs
+
+    cdef void *value(self) noexcept:
+        """Of the global: a v128 is where compiled code expects one, at a multiple of 16."""
+        return <void *>(<uintptr_t>self.room + 15 & ~<uintptr_t>15)
 
     cdef void hold_table(self) noexcept:
         """Makes the table, of externrefs, a root."""
@@ -81,7 +85,7 @@ cdef class OneItem(Owner):
 
     cdef void hold_value(self) noexcept:
         """Makes the value, an externref, a root."""
-        self.root = self.value
+        self.root = self.value()
         self.roots.globals, self.roots.global_count = <void ***>&self.root, 1
         self.enter_ring()
 

@@ -5,6 +5,13 @@
 # The letter of each value type that can be carried.
 cdef dict LETTERS = hidden({name_of_type(letter): letter for letter in (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)})
 
+cdef extern from "dlfcn.h":
+    const int RTLD_NOW
+    const int RTLD_LOCAL
+    void *dlopen(const char *, int) noexcept
+    void *dlsym(void *, const char *) noexcept
+    char *dlerror() noexcept
+
 # binary.py's, and the places in it.
 cdef tuple kinds = KINDS
 
@@ -200,7 +207,6 @@ cdef class Port:
 cdef class Code:
     """A loaded library, which is never unloaded, and what linking goes by; load() makes it."""
     cdef const Wasm2cModule *module
-    cdef object library             # a ctypes.CDLL
     cdef tuple sections             # of the binary, for the names
     cdef tuple signatures           # by type index
     cdef tuple functions            # signatures by function index
@@ -222,10 +228,8 @@ cdef class Code:
         cdef list found = hidden([])
         cdef tuple types = field(interface, 1)
         self.sections = field(interface, 0)
-        self.library = ctypes.CDLL(path)
-        entry = ctypes.cast(self.library.externref_wasm2c_module, ctypes.c_void_p).value
         # SAFETY: the compiler made the library from our glue.
-        self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept><uintptr_t>entry)(&host)
+        self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept>entry_of(os.fsencode(path)))(&host)
         if self.module.version != WASM2C_GLUE_VERSION or self.module.type_count != <size_t>len(types):
             raise OSError("the library was compiled for another version of externref")
         for i in range(self.module.type_count):
@@ -307,6 +311,18 @@ cdef class Code:
         if self.names is None:
             self.names = Names(self.sections)
         return self.names
+
+
+cdef void *entry_of(bytes path) except NULL:
+    """The one function of a library. Not by ctypes, whose objects others could find, and call it too."""
+    cdef void *entry
+    cdef void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL)
+    if library == NULL:
+        raise OSError((<bytes>dlerror()).decode(errors="replace"))
+    entry = dlsym(library, "externref_wasm2c_module")
+    if entry == NULL:
+        raise AttributeError((<bytes>dlerror()).decode(errors="replace"))
+    return entry
 
 
 cdef int kind_of(type_) except -1:

@@ -10,13 +10,15 @@
 
 #define PY_VERSION_HEX 0x030F0000
 
+typedef struct _is PyInterpreterState;
 typedef struct _stack_chunk {
     struct _stack_chunk *previous;
 } _PyStackChunk;
 typedef struct _ts {
+    uint64_t id;
+    PyInterpreterState *interp;
     _PyStackChunk *datastack_chunk;
 } PyThreadState;
-typedef struct _is PyInterpreterState;
 typedef struct PyInterpreterView PyInterpreterView;
 typedef struct PyInterpreterGuard PyInterpreterGuard;
 
@@ -41,6 +43,8 @@ PyInterpreterView *PyInterpreterView_FromCurrent(void);
 PyInterpreterGuard *PyInterpreterGuard_FromView(PyInterpreterView *);
 void PyInterpreterGuard_Close(PyInterpreterGuard *);
 PyThreadState *PyThreadState_Get(void);
+PyThreadState *PyGILState_GetThisThreadState(void);
+PyThreadState *_PyThreadState_UncheckedGet(void);
 PyThreadState *PyThreadState_New(PyInterpreterState *);
 void PyThreadState_Clear(PyThreadState *);
 void PyThreadState_DeleteCurrent(void);
