@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sysconfig
+import threading
 import time
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
@@ -58,6 +59,23 @@ def wait_until_drained(seconds=5):
         assert time.monotonic() < end, externref.stats()
         time.sleep(0.001)
         externref.drain()
+
+
+def in_thread(function):
+    """What the function raised in a thread of its own, or None."""
+    raised = []
+
+    def run():
+        try:
+            function()
+        except BaseException as exception:
+            raised.append(exception)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    return raised[0] if raised else None
 
 
 class Payload:

@@ -37,7 +37,7 @@ class Exports(Mapping[str, Any]):
     """
 
     __module__ = "externref.wasm2c"     # externref.wasmtime has a class of its own
-    __slots__ = ("_items",)
+    __slots__ = ("__weakref__", "_items")
 
     def __init__(self, items: dict[str, Any]) -> None:
         self._items = items

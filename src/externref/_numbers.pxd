@@ -8,6 +8,7 @@ from cpython.float cimport PyFloat_AsDouble
 from cpython.number cimport PyNumber_Index
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memcpy
 
 from externref._python cimport PyErr_Occurred
 
@@ -27,6 +28,7 @@ cdef extern from *:
     #define EXTERNREF_EXTERNREF 'e'
     #define EXTERNREF_FUNCREF 'r'
     #define EXTERNREF_V128 'o'
+    #define EXTERNREF_V128_SIZE 16
 
     typedef union {
         int32_t i32;
@@ -43,6 +45,7 @@ cdef extern from *:
     const char EXTERNREF "EXTERNREF_EXTERNREF"
     const char FUNCREF "EXTERNREF_FUNCREF"
     const char V128 "EXTERNREF_V128"
+    enum: V128_SIZE "EXTERNREF_V128_SIZE"
 
     ctypedef union Number "ExternrefNumber":
         int32_t i32
@@ -134,6 +137,16 @@ cdef inline object get_number(const Number *number, char letter):
     if letter == F32:
         return number.f32
     return number.f64
+
+
+cdef inline int put_v128(void *out, object value, Describe describe, object place, Py_ssize_t index) except -1:
+    """16 bytes, as they are. TypeError, ValueError."""
+    if not isinstance(value, bytes):
+        refuse_kind("16 bytes", value, describe, place, index, V128)
+    if len(<bytes>value) != V128_SIZE:
+        raise ValueError(f"{describe(place, index, V128)}: a v128 has 16 bytes, not {len(<bytes>value)}")
+    memcpy(out, <const char *>(<bytes>value), V128_SIZE)
+    return 0
 
 
 cdef inline bint fits_address(object number, uintptr_t *address) noexcept:

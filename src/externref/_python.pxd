@@ -104,6 +104,12 @@ cdef inline void call_by_vectorcall(type cls, Py_ssize_t offset) noexcept:
     slots.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
 
 
+cdef inline void name_publicly(type cls, const char *name) noexcept:
+    """Calls a class as users find it, not by the module that it is compiled in."""
+    (<TypeSlots *>cls).tp_name = name
+    PyType_Modified(<PyTypeObject *>cls)
+
+
 cdef inline void make_collected(type cls, traverseproc traverse, inquiry clear) noexcept:
     """Makes a class in which Cython sees no object one of the cycle collector's, before it has instances.
 

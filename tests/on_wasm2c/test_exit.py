@@ -14,7 +14,7 @@ class Loud:
     def __del__(self):
         try:
             exports.t[0]
-        except (RuntimeError, NameError, TypeError, AttributeError):
+        except (RuntimeError, ValueError, NameError, TypeError, AttributeError):
             pass
 exports = module.instantiate(store).exports
 exports.t[0] = Loud()

@@ -249,7 +249,7 @@ FINALIZERS = {
     "other store traps": lambda side: refused(side.other.e.boom, "Unreachable", Trap),
     "write": lambda side: side.e.t.fill(0, side.object, 2),
     "instance": drop_an_instance,
-    "close": lambda side: refused(side.store.close, "active") if side.active else None,
+    "close": lambda side: refused(side.store.close, "in use") if side.active else None,
     "switch": lambda side: switch_threads(),
     "thread": lambda side: on_thread(side.other.e.boom),
 }

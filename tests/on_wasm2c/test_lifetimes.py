@@ -492,8 +492,8 @@ ran = []
 def closed(use):
     try:
         use()
-    except RuntimeError as error:
-        assert str(error) == "the store is closed"
+    except ValueError as error:
+        assert str(error) == "the store is already closed"
     ran.append(1)
 """
 

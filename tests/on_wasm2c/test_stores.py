@@ -23,14 +23,14 @@ def test_closing_releases_everything(compile, make_payload):
                 lambda: exports.t.grow(1), lambda: exports.t.fill(0, 1, 1), lambda: exports.g.value, lambda: exports.g.ref,
                 lambda: setattr(exports.g, "value", 1), lambda: exports.t.__setitem__(0, 1), lambda: memoryview(exports.m),
                 lambda: len(exports.m), lambda: exports.m.grow(1), lambda: compile(CLOSED).instantiate(store)):
-        with pytest.raises(RuntimeError, match="the store is closed"):
+        with pytest.raises(ValueError, match="the store is already closed"):
             act()
     assert store.closed
 
 
 def test_a_store_is_not_closed_from_within(references, store):
     def call(ref, number):
-        with pytest.raises(RuntimeError, match="active"):
+        with pytest.raises(RuntimeError, match="in use: it cannot be closed from within a call"):
             store.close()
         return ref
 

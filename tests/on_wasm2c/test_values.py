@@ -1,11 +1,9 @@
-"""Values in and out: each type, its range, and errors that name the parameter. Promise P6."""
-
-import math
+"""Values in and out, where it is wasm2c's matter: on_both/test_functions.py has the rest. Promise P6."""
 
 import pytest
 
 from externref import MovedError, VMExternRef, wasm2c
-from support import MISFITS, NUMBERS, EqualToAll, Raising, short
+from support import EqualToAll
 
 IDENTITIES = """
 (module
@@ -20,30 +18,6 @@ IDENTITIES = """
 """
 
 
-@pytest.mark.parametrize("name, given, result", NUMBERS, ids=short)
-def test_a_number_comes_back(run, name, given, result):
-    returned = run(IDENTITIES)[name](given)
-    assert returned == result and type(returned) is type(result)
-
-
-def test_nan_and_negative_zero(run):
-    exports = run(IDENTITIES)
-    assert math.isnan(exports.f32(math.nan)) and math.isnan(exports.f64(math.nan))
-    assert math.copysign(1, exports.f64(-0.0)) == -1
-
-
-@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
-def test_a_number_that_does_not_fit_names_the_parameter(run, name, given, error, word):
-    with pytest.raises(error, match=rf"^{name}\(\) argument 1: .*{word}"):
-        run(IDENTITIES)[name](given)
-
-
-@pytest.mark.parametrize("name", ["i32", "i64", "f32", "f64"])
-def test_an_exception_of_an_argument_comes_out(run, name):
-    with pytest.raises(KeyError, match="bad"):
-        run(IDENTITIES)[name](Raising())
-
-
 def test_several_results_are_a_tuple_in_order(run):
     exports = run(IDENTITIES)
     thing = object()
@@ -54,49 +28,11 @@ def test_several_results_are_a_tuple_in_order(run):
     assert exports.none() is None
 
 
-@pytest.mark.parametrize("args", [(), (1, 2)])
-def test_a_wrong_number_of_arguments(run, args):
-    with pytest.raises(TypeError, match=r"i32\(\) takes 1 arguments, not \d: \(i32\) -> \(i32\)"):
-        run(IDENTITIES)["i32"](*args)
-
-
-def test_no_keyword_arguments(run):
-    with pytest.raises(TypeError, match="keyword"):
-        run(IDENTITIES)["i32"](x=1)
-
-
-def test_func_type_and_repr(run):
-    exports = run(IDENTITIES)
-    assert exports.i64.type == wasm2c.FuncType(("i64",), ("i64",))
-    assert exports.none.type == ((), ())
-    assert "i64" in repr(exports.i64)
-
-
-@pytest.mark.parametrize("value", [0, "text", [1], object(), int, Ellipsis, (None,)], ids=type)
-def test_any_object_is_an_externref_and_comes_back_itself(references, value):
-    assert references()["id"](value) is value
-
-
 def test_null_is_none(references):
     exports = references()
     assert exports["id"](None) is None and exports.null() is None
     assert exports.is_null(None) == 1 and exports.is_null(False) == 0
     assert exports["id"].refs(None) is None
-
-
-def test_a_vmexternref_travels_as_itself(references):
-    exports = references()
-    ref = VMExternRef([])
-    back = exports["id"].refs(ref)
-    assert back == ref and back is not ref
-    assert exports["id"](ref) is ref.value
-
-
-def test_a_spent_vmexternref_raises(references):
-    ref = VMExternRef([])
-    ref.drop()
-    with pytest.raises(MovedError):
-        references()["id"](ref)
 
 
 def test_select_and_swap(references):
@@ -134,7 +70,7 @@ def test_funcref_values(run, compile):
     assert inner(41) == 42 and inner.type == (("i32",), ("i32",))
     assert exports["pass"](inner)(1) == 2
     assert exports["pass"](None) is None
-    with pytest.raises(TypeError, match=r"pass\(\) argument 1: expected a Func or None, not int"):
+    with pytest.raises(TypeError, match=r"pass\(\) argument 1 \(funcref\): expected a Func or None, not int"):
         exports["pass"](1)
     with wasm2c.Store() as other, pytest.raises(ValueError, match="another store"):
         _ = compile(IDENTITIES).instantiate(other).exports.i32.instance.exports      # of the other store, usable there

@@ -166,7 +166,7 @@ def test_another_thread_is_refused(calling):
     def host(caller, number, value):
         def other():
             for use in (lambda: caller["memory"], lambda: caller.get("none"), lambda: ew.bind(caller, exports.t)):
-                with pytest.raises(RuntimeError, match="in use on another thread") as caught:
+                with pytest.raises(RuntimeError, match="in use by another thread") as caught:
                     use()
                 errors.append(caught.value)
 
@@ -201,7 +201,7 @@ late.f, late.store = ew.bind(store, exports["f"]), store
 store.late = late
 del late, store, exports, host
 gc.collect()
-assert found and found[0] in ("the store is being collected", "already closed"), found
+assert found and found[0] in ("the store is being collected", "the store is already closed"), found
 """)
 
 

@@ -58,7 +58,7 @@ def test_functions_have_their_names(exports, store):
     f = exports.f
     assert f.name == f.__name__ == "f" and str(inspect.signature(f)) == "(a0: int, a1: Any, /) -> int"
     assert repr(f) == "<externref.wasmtime.Func 'f' (i32, externref) -> (i32)>"
-    with pytest.raises(TypeError, match="'f' .* takes 2 arguments, not 0"):
+    with pytest.raises(TypeError, match=r"f\(\) takes 2 arguments, not 0"):
         f()
     assert ew.bind(store, f, release_gil=True).name == "f" and ew.bind(store, f) is f
 

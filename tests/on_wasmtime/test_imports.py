@@ -9,7 +9,6 @@ import wasmtime
 
 import externref
 import externref.wasmtime as ew
-from support import MISFITS, short
 
 
 def test_every_type_goes_through(relay):
@@ -24,12 +23,7 @@ def test_every_type_goes_through(relay):
 def test_a_funcref_goes_through(relay, store, func_type):
     answer = ew.func(store, func_type("", "i32"), lambda: 42)
     call = relay("funcref", "funcref", lambda function: ew.bind(store, function))
-    assert ew.bind(store, call(answer))() == 42
-
-
-def test_results_may_be_any_sequence(relay):
-    for returned in ([1, 2.5], (1, 2.5), iter((1, 2.5)), {1: 0, 2.5: 0}):
-        assert relay("", "i32 f64", lambda returned=returned: returned)() == (1, 2.5)
+    assert call(answer)() == 42
 
 
 @pytest.mark.parametrize("count", [8, 9, 200])
@@ -37,28 +31,6 @@ def test_many_parameters_and_results(relay, count):
     types = "externref " * count
     values = tuple(object() for _ in range(count))
     assert relay(types, types, lambda *args: args[::-1])(*values) == values[::-1]
-
-
-@pytest.mark.parametrize("results, returned, error, words", [
-    ("", 1, TypeError, "no results, but returned int"),
-    ("i32", None, TypeError, r"result 1 \(i32\): expected an int, not NoneType"),
-    ("i32", 2**40, OverflowError, r"result 1 \(i32\)"),
-    ("i32 i32", (1,), TypeError, "the host function must return 2 values, not 1"),
-    ("i32 i32", (1, 2, 3), TypeError, "the host function must return 2 values, not 3"),
-    ("i32 i32", 5, TypeError, "must return 2 values, not int"),
-    ("externref f32", (object(), "x"), TypeError, r"result 2 \(f32\)"),
-    ("funcref", 5, TypeError, r"result 1 \(funcref\)"),
-])
-def test_results_that_do_not_fit(relay, results, returned, error, words):
-    with pytest.raises(error, match=words):
-        relay("", results, lambda: returned)()
-
-
-@pytest.mark.parametrize("name, given, error, word", MISFITS, ids=short)
-def test_a_number_that_does_not_fit_names_the_result(relay, name, given, error, word):
-    call = relay("", name, lambda: given)
-    with pytest.raises(error, match=rf"^result 1 \({name}\): .*{word}"):
-        call()
 
 
 def test_a_function_of_another_store_as_a_result(relay, func_type):
@@ -219,7 +191,7 @@ def test_a_vector_goes_through(store):
     for wrong, error, words in ((b"short", ValueError, "16 bytes, not 5"), (3, TypeError, "expected 16 bytes, not int")):
         bad = ew.func(store, type_, lambda *args, wrong=wrong: (a, None, wrong))
         call = ew.bind(store, wasmtime.Instance(store, module, [bad]).exports(store)).call
-        with pytest.raises(error, match=rf"^result 3 \(v128\): .*{words}"):
+        with pytest.raises(error, match=rf"<lambda>\(\) result 3 \(v128\): .*{words}"):
             call(a, None, b)
     with wasmtime.Store() as other:     # of another engine
         assert ew.bind(other, ew.func(other, type_, host))(7, a, value, b, 0.5) == (b, value, a)

@@ -33,11 +33,11 @@ def test_a_function_of_another_store_is_refused_as_a_value(instantiate, store, f
     with wasmtime.Store() as other:
         function = ew.func(other, func_type(), print)
         for stranger in (function, ew.bind(other, function)):
-            with pytest.raises(ValueError, match=r"parameter 1 \(funcref\).*another store"):
+            with pytest.raises(ValueError, match=r"argument 1 \(funcref\).*another store"):
                 module.id(stranger)
             for use, args in ((module.t.__setitem__, (0, stranger)), (module.t.grow, (1, stranger)),
                               (setattr, (module.g, "value", stranger))):
-                with pytest.raises(ValueError, match=r"value \(funcref\).*another store"):
+                with pytest.raises(ValueError, match=r"(the element|value) \(funcref\).*another store"):
                     use(*args)
 
 
@@ -149,7 +149,7 @@ for at in range(1, 60):
         except RuntimeError: pass
     meanwhile(at, close)
     try: len(ew.bind(store, table))
-    except ValueError as error: assert str(error) == "already closed"
+    except ValueError as error: assert "already closed" in str(error)
     sys.setprofile(None)
     store.close()
 assert calls < 59, calls        # all places were tried
@@ -168,7 +168,7 @@ for at in range(1, 60):
     store.close()
     for each in (bound, *others):
         try: each()
-        except ValueError as error: assert str(error) == "already closed"
+        except ValueError as error: assert "already closed" in str(error)
         else: raise AssertionError
 assert calls < 59, calls
 """)

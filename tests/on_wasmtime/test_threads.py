@@ -7,24 +7,7 @@ import pytest
 import wasmtime
 
 import externref.wasmtime as ew
-from support import USES, uses
-
-
-def in_thread(function):
-    """What the function raised in a thread of its own, or None."""
-    raised = []
-
-    def run():
-        try:
-            function()
-        except BaseException as exception:
-            raised.append(exception)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(5)
-    assert not thread.is_alive()
-    return raised[0] if raised else None
+from support import USES, in_thread, uses
 
 
 @pytest.mark.parametrize("use", [*USES, "bind", "func", "close"])

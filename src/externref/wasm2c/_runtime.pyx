@@ -25,6 +25,7 @@ Which part to open::
     functions.pxi   Func, called from Python; HostFunc, called from compiled code
     owners.pxi      who has tables, memories and globals, and the roots they are
     items.pxi       Table, Global, Memory
+    ../_items.pxi   what they and Func say and do as wasmtime's
     instances.pxi   Instance: its imports and exports
     enter.h         the way in and out in C, the stack's limit, the scan of the stack
     allocate.h      the room of memories and tables, counted for the store's limits
@@ -36,24 +37,25 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport SIZE_MAX, UINT32_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
 from externref._core cimport end_hold, hold, hold_lent, lend_value, take_held
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, limit_of, name_of_type, put_number,
-    refuse_kind, results_of, shown)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, V128_SIZE, Number, fits_address, get_number, limit_of, name_of_type,
+    put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
     PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, hidden, items_of,
-    make_secretly, reraise, require_maker, secret_maker, vectorcallfunc)
+    make_secretly, name_publicly, reraise, require_maker, secret_maker, vectorcallfunc)
 
 import os
 
 from externref._exports import Exports
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
-from externref.wasm2c.binary import KINDS, GlobalType, MemoryType, TableType
+from externref._types import FuncType, GlobalType, MemoryType, TableType
+from externref.wasm2c.binary import KINDS
 from externref.wasm2c.in_frame import in_frame
 from externref.wasm2c.names import Frame, Names
 
@@ -162,4 +164,12 @@ include "store.pxi"
 include "values.pxi"
 include "functions.pxi"
 include "items.pxi"
+include "../_items.pxi"
 include "instances.pxi"
+
+name_publicly(Store, "externref.wasm2c.Store")
+name_publicly(Instance, "externref.wasm2c.Instance")
+name_publicly(Func, "externref.wasm2c.Func")
+name_publicly(Table, "externref.wasm2c.Table")
+name_publicly(Global, "externref.wasm2c.Global")
+name_publicly(Memory, "externref.wasm2c.Memory")

@@ -13,54 +13,13 @@ Source: WebAssembly Core Specification, "Binary Format".
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
+from externref._types import FuncType, GlobalType, MemoryType, TableType
+
 T = TypeVar("T")
 
 VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
 GLOBAL_GET = 0x23       # the opcode
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE = range(11)
-
-
-class FuncType(NamedTuple):
-    """A function's type: names such as "i32" and "externref"."""
-
-    params: tuple[str, ...]
-    results: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
-
-
-class TableType(NamedTuple):
-    """A table's type; sizes in elements, maximum None if there is none."""
-
-    element: str
-    minimum: int
-    maximum: int | None = None
-
-    def __str__(self) -> str:
-        return f"table of {self.minimum} to {'any' if self.maximum is None else self.maximum} {self.element}"
-
-
-class MemoryType(NamedTuple):
-    """A linear memory's type; sizes in pages, maximum None if there is none; whether addresses have 64 bits."""
-
-    minimum: int
-    maximum: int | None = None
-    is64: bool = False
-
-    def __str__(self) -> str:
-        return (f"{'64-bit ' if self.is64 else ''}memory of {self.minimum} to "
-                f"{'any' if self.maximum is None else self.maximum} pages")
-
-
-class GlobalType(NamedTuple):
-    """A global's type."""
-
-    value: str
-    mutable: bool = False
-
-    def __str__(self) -> str:
-        return f"{'mutable' if self.mutable else 'immutable'} global of {self.value}"
 
 
 class Elements(NamedTuple):
@@ -102,8 +61,7 @@ class Interface(NamedTuple):
 KINDS = (FuncType, TableType, MemoryType, GlobalType)
 
 # Where users find them. In the classes, mypy would no longer see named tuples.
-for public in (FuncType, TableType, MemoryType, GlobalType, Import, Export):
-    public.__module__ = "externref.wasm2c"
+Import.__module__ = Export.__module__ = "externref.wasm2c"
 
 
 class UnsupportedError(Exception):

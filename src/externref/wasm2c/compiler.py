@@ -66,7 +66,7 @@ class Module:
         release_gil: whether compiled code runs without the GIL: what Func.release_gil is at first, for the start
             function, too.
         Raises LinkError naming the import that is missing or has the wrong type, Trap, what an
-        imported function raises, MemoryError, RuntimeError if the store is closed or in use
+        imported function raises, MemoryError, ValueError if the store is closed, RuntimeError if it is in use
         by another thread.
         """
         return Instance(store, self._code, {} if imports is None else imports, release_gil)

@@ -40,13 +40,13 @@ cdef class Func:
     A call raises TypeError for a wrong number of arguments, or one of the wrong type,
     OverflowError for one out of range, both naming it; ValueError for a Func of another store;
     MovedError for a spent VMExternRef; Trap; what an imported function raised, as it is;
-    RuntimeError if the store is closed or in use by another thread; MemoryError.
+    ValueError if the store is closed, RuntimeError if it is in use by another thread; MemoryError.
     The GIL is held throughout, unless `release_gil` is set; compiled code lets it go for a moment now and then.
     KeyboardInterrupt and Trap("interrupted") come at a call, at the turn of a loop, or after a host function.
     """
     cdef vectorcallfunc vectorcall      # CPython finds it by tp_vectorcall_offset
     cdef Signature signature
-    cdef Store store
+    cdef readonly Store store
     cdef readonly Instance instance
     """The Instance it runs in, which it keeps alive."""
     cdef Wasm2cFuncref ref
@@ -55,6 +55,7 @@ cdef class Func:
     their own run theirs at the same time. At first as instantiate() was told. Host functions have the GIL."""
     cdef readonly str name
     """The name it is exported under; "funcref" if it came as a value."""
+    cdef object __weakref__
 
     def __cinit__(self, *maker):
         require_maker(maker, MAKER, "a Func comes from an instance's exports")
@@ -81,7 +82,7 @@ cdef class Func:
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
-        return f"<externref.wasm2c.Func {self.name!r} {self.signature.type}>"
+        return shown_item(self)
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef uint64_t[INLINE_SLOTS] inline_slots
@@ -103,19 +104,12 @@ cdef class Func:
         cdef Signature signature = self.signature
         cdef object result
         if nargs != signature.param_count:
-            raise TypeError(f"{self.name}() takes {signature.param_count} arguments, not {nargs}: {signature.type}")
+            refuse_count(self, nargs)
         put_values(store, signature.params, signature.ref_params, args, slots, self)
         store.run(signature.call, self.ref.code, self.ref.instance, slots, self.release_gil)
         result = get_results(store, signature, slots, as_refs)
         store.settle()
         return result
-
-
-cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
-    cdef Func function = <Func>self     # there are callers that let it go in the middle of the call
-    if has_keywords(names):
-        raise TypeError("a Func takes no keyword arguments")
-    return function.invoke(args, PyVectorcall_NARGS(nargsf), False)
 
 
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)

@@ -2,7 +2,7 @@
 #
 # A part of _runtime.pyx.
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_FillInfo
 
 cdef extern from "wasm2c/allocate.h":
     uint32_t WASM_PAGE
@@ -65,17 +65,18 @@ cdef class Table:
 
     An instance's export, or made here: of the TableType, its minimum of elements, each of them the value.
     Raises TypeError for another store or type, ValueError for sizes that no table has, MemoryError if there is
-    no memory or the store's table_limit does not allow it, RuntimeError as a Func does.
+    no memory or the store's table_limit does not allow it, what a Func raises for its store.
 
     What is put into an externref table lives until it is overwritten and a collection has run.
     Indices are counted from 0; one that is negative or too large raises IndexError. Values
     are as for a Func's parameters, and raise what they do there.
     """
-    cdef Store store
+    cdef readonly Store store
     cdef Owner owner            # keeps the table alive
     cdef Wasm2cTable *table
     cdef ItemType declared      # in its module
     cdef char letter            # of the elements
+    cdef object __weakref__
 
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
@@ -106,11 +107,15 @@ cdef class Table:
     @property
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None."""
+        self.store.check()
         return self.declared.shown(self.table.size)
 
     def __len__(self):
         self.store.check()
         return self.table.size
+
+    def __iter__(self):
+        return PySeqIter_New(self)      # t[0], t[1]... until IndexError
 
     def __getitem__(self, index):
         if isinstance(index, slice):
@@ -119,8 +124,7 @@ cdef class Table:
 
     def ref(self, index, /):
         """The element as a VMExternRef, None for null. IndexError; TypeError for a funcref table."""
-        if self.letter != EXTERNREF:
-            raise TypeError("the table's elements are funcref")
+        require_externref(self.letter, "the table's elements are")
         return self.get(index, True)
 
     def __setitem__(self, index, value):
@@ -134,7 +138,7 @@ cdef class Table:
         self.store_at(i, 1, slots)      # a table never shrinks
 
     def __delitem__(self, index):
-        raise TypeError("an element of a table cannot be deleted; assign None")
+        refuse_element_deletion()
 
     def fill(self, start, value, count, /):
         """Set `count` elements from `start` on to the value. IndexError if they are not all there;
@@ -142,8 +146,7 @@ cdef class Table:
         cdef uint64_t[FUNCREF_SLOTS] slots
         first, number = PyNumber_Index(start), PyNumber_Index(count)
         self.store.check()
-        if first < 0 or number < 0 or first + number > self.table.size:
-            raise IndexError(f"elements {shown(first)} to {shown(first + number)} of a table of {self.table.size}")
+        require_elements(first, number, self.table.size)
         self.put(value, slots)
         self.store_at(first, number, slots)
 
@@ -153,16 +156,17 @@ cdef class Table:
         cdef uint64_t[FUNCREF_SLOTS] slots
         cdef uint32_t before
         number = PyNumber_Index(count)
+        self.store.check()
         if not 0 <= number <= UINT32_MAX:
-            raise ValueError(f"a table cannot grow by {shown(number)}")
+            refuse_growth(f"table of {self.table.size} elements", number)
         self.put(value, slots)
         before = more_table(&self.store.running.tables, self.table, number, slots, value_size(self.letter))
         if before == UINT32_MAX:
-            raise ValueError(f"a table of {self.table.size} elements cannot grow by {number}")
+            refuse_growth(f"table of {self.table.size} elements", number)
         return before
 
     def __repr__(self):
-        return f"<externref.wasm2c.Table: {self.type}>"
+        return shown_item(self)
 
     cdef object get(self, index, bint as_ref):
         cdef size_t i = self.checked_index(index)
@@ -171,9 +175,7 @@ cdef class Table:
     cdef size_t checked_index(self, index) except? -1:
         i = PyNumber_Index(index)
         self.store.check()
-        if not 0 <= i < self.table.size:
-            raise IndexError(f"index {shown(i)} of a table of {self.table.size}")
-        return i
+        return index_within(i, self.table.size, "table")
 
     cdef char *element(self, size_t i) noexcept:
         return <char *>self.table.data + value_size(self.letter) * i
@@ -204,11 +206,12 @@ cdef class Global:
     An instance's export, or made here, of the GlobalType. Raises TypeError for another store or type, ValueError for
     a type that no value has, what a Func raises for an argument.
     """
-    cdef Store store
+    cdef readonly Store store
     cdef Owner owner            # keeps the global alive
     cdef void *address
     cdef ItemType declared      # in its module
     cdef char letter            # of the value
+    cdef object __weakref__
 
     def __cinit__(self, store, type=None, value=None):
         if store is MAKER[0]:
@@ -245,12 +248,12 @@ cdef class Global:
     @value.setter
     def value(self, value):
         if not self.declared.is_mutable:
-            raise TypeError("the global is immutable")
+            refuse_immutable()
         self.put(value)
 
     @value.deleter
     def value(self):
-        raise TypeError("a global's value cannot be deleted; assign one")
+        refuse_value_deletion()
 
     cdef int put(self, value) except -1:
         cdef uint64_t[FUNCREF_SLOTS] slots
@@ -261,13 +264,12 @@ cdef class Global:
     @property
     def ref(self):
         """The value of an externref global as a VMExternRef, None for null. TypeError for another."""
-        if self.letter != EXTERNREF:
-            raise TypeError(f"the global's value is {name_of_type(self.letter)}")
+        require_externref(self.letter, "the global's value is")
         self.store.check()
         return value_at(self.store, self.letter, self.address, True)
 
     def __repr__(self):
-        return f"<externref.wasm2c.Global: {self.type}>"
+        return shown_item(self)
 
 
 cdef Global new_global(Store store, Owner owner, ItemType declared, void *address):
@@ -280,19 +282,24 @@ cdef Global new_global(Store store, Owner owner, ItemType declared, void *addres
 @cython.no_gc_clear
 cdef class Memory:
     """Memory(store, type)\n--\n
-    A linear memory, a writable buffer of bytes: memoryview(memory), numpy.frombuffer(memory).
+    A linear memory: bytes that are copied in and out, and a writable buffer: memoryview(memory),
+    numpy.frombuffer(memory).
+
+    len(m) in bytes, read, write, grow; m[i] and m[i] = byte, m[a:b] and m[a:b] = data, which takes as many bytes
+    as the slice has. read() and write() raise IndexError out of bounds, and so does an index; a slice ends there.
 
     An instance's export, or made here, of the MemoryType. Raises TypeError for another store or type, ValueError for
     sizes that no memory has, MemoryError if there is no memory or the store's memory_limit does not allow it,
-    RuntimeError as a Func does.
+    what a Func raises for its store.
 
     A buffer has the size of the memory when it was made, and stays valid when the memory
-    grows and after the store is closed. len() is in bytes. A 64-bit memory has no buffer, but read() and write().
+    grows and after the store is closed. A 64-bit memory has none.
     """
-    cdef Store store
+    cdef readonly Store store
     cdef Owner owner            # keeps the memory alive
     cdef Wasm2cMemory *memory
     cdef ItemType declared      # in its module
+    cdef object __weakref__
 
     def __cinit__(self, store, type=None):
         if store is MAKER[0]:
@@ -318,6 +325,7 @@ cdef class Memory:
     @property
     def type(self):
         """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""
+        self.store.check()
         return self.declared.shown(self.memory.pages)
 
     def __len__(self):
@@ -330,49 +338,56 @@ cdef class Memory:
             raise BufferError("a 64-bit memory can move when it grows: it has no buffer, but read() and write()")
         PyBuffer_FillInfo(buffer, self, self.memory.data, self.memory.size, 0, flags)
 
+    def __bytes__(self):
+        return self.read()
+
+    def __iter__(self):
+        return PySeqIter_New(self)
+
+    def __getitem__(self, index):
+        return get_bytes(self, index)
+
+    def __setitem__(self, index, value):
+        set_bytes(self, index, value)
+
+    def __delitem__(self, index):
+        refuse_byte_deletion()
+
     def grow(self, pages, /):
         """Add pages of 64 KiB; how many there were. ValueError if there cannot be so many."""
         cdef uint64_t before
         number = PyNumber_Index(pages)
         self.store.check()
         if not 0 <= number <= UINT32_MAX:
-            raise ValueError(f"a memory cannot grow by {shown(number)} pages")
+            refuse_growth(f"memory of {self.memory.pages} pages", number)
         before = more_memory(&self.store.running.memory, self.memory, number)
         if before == UINT64_MAX:
-            raise ValueError(f"a memory of {self.memory.pages} pages cannot grow by {number}")
+            refuse_growth(f"memory of {self.memory.pages} pages", number)
         return before
 
     def read(self, start=0, stop=None, /):
         """The bytes from start to stop, at first all, copied. IndexError if they are not all there."""
-        first = PyNumber_Index(start)
-        last = None if stop is None else PyNumber_Index(stop)
-        self.store.check()
-        if last is None:
-            last = self.memory.size
-        self.require_range(first, last)
-        return (<const char *>self.memory.data)[<size_t>first:<size_t>last]
+        return read_bytes(self, start, stop)
 
     def write(self, data, start=0, /):
         """Copy the bytes of a buffer to the memory, from start on; how many. IndexError if they do not all fit, and
         then nothing is written; TypeError and BufferError if it has no bytes."""
-        cdef Py_buffer buffer
-        first = PyNumber_Index(start)
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        try:
-            self.store.check()
-            self.require_range(first, first + buffer.len)
-            memmove(self.memory.data + <size_t>first, buffer.buf, buffer.len)   # it may be this memory's
-            return buffer.len
-        finally:
-            PyBuffer_Release(&buffer)
-
-    cdef int require_range(self, first, last) except -1:
-        if not 0 <= first <= last <= self.memory.size:
-            raise IndexError(f"bytes {shown(first)} to {shown(last)} of a memory of {self.memory.size}")
-        return 0
+        return write_bytes(self, data, start)
 
     def __repr__(self):
-        return f"<externref.wasm2c.Memory: {self.type}>"
+        return shown_item(self)
+
+    cdef inline int enter(self) except -1:
+        return self.store.check()
+
+    cdef inline void leave(self) noexcept:
+        pass
+
+    cdef inline uint64_t size(self) noexcept:
+        return self.memory.size
+
+    cdef inline uint8_t *base(self) noexcept:
+        return self.memory.data
 
 
 cdef Memory new_memory_item(Store store, Owner owner, ItemType declared, void *memory):

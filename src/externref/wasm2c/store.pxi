@@ -49,15 +49,12 @@ cdef tuple REASONS = (
 cdef str INTERRUPTED = "interrupted"
 
 
-cdef int refuse_closed() except -1:
-    raise RuntimeError("the store is closed")
-
-
 cdef int refuse_use(PyThreadState *thread) except -1:
     if thread == NULL:
-        raise RuntimeError("the store's compiled code was interrupted by a signal, and goes on afterwards")
-    other = "greenlet" if thread == PyThreadState_Get() else "thread"
-    raise RuntimeError(f"the store is in use by another {other}")
+        refuse_middle()
+    if thread == PyThreadState_Get():
+        raise RuntimeError("the store is in use by another greenlet")
+    refuse_thread()
 
 
 @cython.final
@@ -108,13 +105,13 @@ cdef class Store:
         Right at any moment, also in an imported function: references on the stack are
         kept, and with them, perhaps, some that merely look as if they were there.
         Finalizers run before it returns.
-        Raises RuntimeError if the store is closed or in use by another thread, MemoryError.
+        Raises ValueError if the store is closed, RuntimeError if it is in use by another thread, MemoryError.
         """
         self.check()
         return self.collect()
 
     def close(self):
-        """Drop every reference. Every operation on the store and what is in it raises RuntimeError
+        """Drop every reference. Every operation on the store and what is in it raises ValueError
         from then on; the memory of instances goes with their last Python reference. Nothing
         if it is closed already.
 
@@ -124,7 +121,7 @@ cdef class Store:
             return
         self.check()
         if self.running.innermost != NULL:
-            raise RuntimeError("the store is active: it cannot be closed from within a call")
+            refuse_close()
         self.closed = True
         self.pinned = ()
         self.activations.drop_all()

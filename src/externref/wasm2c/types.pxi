@@ -25,7 +25,6 @@ cdef enum:
 cdef uint64_t NO_MAXIMUM = UINT64_MAX
 
 cdef enum:
-    V128_SIZE = 16
     V128_SLOTS = 2
 
 
@@ -258,8 +257,8 @@ cdef class Code:
             counts[kind] += 1
             ports.append(port)
         self.imports = tuple(ports)
-        self.imported = (places_of(self.imports, FUNCTION), places_of(self.imports, TABLE),
-                         places_of(self.imports, MEMORY), places_of(self.imports, GLOBAL))
+        self.imported = (places_among(self.imports, FUNCTION), places_among(self.imports, TABLE),
+                         places_among(self.imports, MEMORY), places_among(self.imports, GLOBAL))
         return 0
 
     cdef int read_exports(self, exports) except -1:
@@ -333,7 +332,7 @@ cdef int kind_of(type_) except -1:
     raise TypeError(f"expected a type of an item, not {type(type_).__name__}")
 
 
-cdef tuple places_of(tuple ports, int kind):
+cdef tuple places_among(tuple ports, int kind):
     """The places of those of the kind."""
     cdef list found = hidden([])
     cdef Py_ssize_t place

@@ -2,16 +2,6 @@
 #
 # A part of _runtime.pyx.
 
-cdef str describe(object place, Py_ssize_t i, char letter):
-    """What value i is for, in an error. place: the function that it is passed to or comes from, or
-    the words themselves."""
-    if isinstance(place, Func):
-        return f"{(<Func>place).name}() argument {i + 1}"
-    if isinstance(place, HostFunc):
-        return f"{(<HostFunc>place).name}() result {i + 1}"
-    return place
-
-
 # --- Into slots ---------------------------------------------------------------------
 
 cdef int put_funcref(uint64_t *slots, Store store, object value, object place, Py_ssize_t i) except -1:
@@ -20,22 +10,13 @@ cdef int put_funcref(uint64_t *slots, Store store, object value, object place, P
     memset(&ref, 0, sizeof(ref))
     if value is not None:
         if not isinstance(value, Func):
-            refuse_kind("a Func or None", value, describe, place, i, FUNCREF)
+            refuse_no_func(value, place, i)
         function = <Func>value
         if function.store is not store:
-            raise ValueError(f"{describe(place, i, FUNCREF)}: the Func is of another store")
+            refuse_func(place, i)
         store.pin(function.instance)     # compiled code can keep it anywhere
         ref = function.ref
     memcpy(slots, &ref, sizeof(ref))
-    return 0
-
-
-cdef int put_v128(uint64_t *slots, object value, object place, Py_ssize_t i) except -1:
-    if not isinstance(value, bytes):
-        refuse_kind("16 bytes", value, describe, place, i, V128)
-    if len(<bytes>value) != V128_SIZE:
-        raise ValueError(f"{describe(place, i, V128)}: a v128 has 16 bytes, not {len(<bytes>value)}")
-    memcpy(slots, <const char *>(<bytes>value), V128_SIZE)
     return 0
 
 
@@ -67,7 +48,7 @@ cdef plain_put_refs put_refs_or_fail = <plain_put_refs>put_refs
 cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
                     object place) except -1:
     """Puts Python values in slots and has the table own the references. letters: of the value types, refs of
-    them externref."""
+    them externref. place: as describe() has it."""
     cdef Number number
     cdef Py_ssize_t at = 0, i = 0
     while letters[i] != 0:
@@ -76,7 +57,7 @@ cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject 
         elif letters[i] == FUNCREF:
             put_funcref(slots + at, store, <object>values[i], place, i)
         elif letters[i] == V128:
-            put_v128(slots + at, <object>values[i], place, i)
+            put_v128(slots + at, <object>values[i], describe, place, i)
         else:
             put_number(&number, letters[i], <object>values[i], describe, place, i)
             memcpy(slots + at, &number, sizeof(number))

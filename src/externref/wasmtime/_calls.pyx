@@ -34,6 +34,7 @@ The parts of this module, each built on those above it::
     functions.pxi    Func: what a call does, in order; HostFunc and func(): the other direction
     items.pxi        Table and Global
     memory.pxi       Memory
+    ../_items.pxi    what these and Func say and do as wasm2c's
     here, below      bind(), which makes a Func, Table, Global or Memory, or the Exports of an instance
 """
 
@@ -42,16 +43,16 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy, memmove, strlen
+from libc.string cimport memcpy, strlen
 
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, Number, get_number, limit_of, name_of_type, put_number, refuse_kind,
-    results_of, shown)
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, V128_SIZE, Number, fits_address, get_number, limit_of, name_of_type,
+    put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, hidden, items_of, let_others_run,
-    make_secretly, require_maker, secret_maker, vectorcallfunc)
+    make_secretly, name_publicly, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
 import itertools
@@ -68,8 +69,10 @@ from wasmtime._value import _unintern
 
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
+from externref._types import FuncType, GlobalType, MemoryType
 from externref.wasmtime.epochs import looks_at_epochs
 from externref.wasmtime.exports import Exports, Unbound
+from externref.wasmtime.tables import table_type
 
 # For resources.py, which may be imported again. A program has few numbers of its own, and counts them from 0.
 resource_types = itertools.count(1 << 31)
@@ -87,6 +90,13 @@ include "interrupts.pxi"
 include "functions.pxi"
 include "items.pxi"
 include "memory.pxi"
+include "../_items.pxi"
+
+name_publicly(Caller, "externref.wasmtime.Caller")
+name_publicly(Func, "externref.wasmtime.Func")
+name_publicly(Table, "externref.wasmtime.Table")
+name_publicly(Global, "externref.wasmtime.Global")
+name_publicly(Memory, "externref.wasmtime.Memory")
 
 
 cdef StoreState state_of_item(object item):

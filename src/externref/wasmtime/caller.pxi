@@ -31,10 +31,7 @@ cdef class Caller:
     def store(self):
         """The wasmtime.Store."""
         self.require_call()
-        store = self.state.store()
-        if store is None:
-            raise RuntimeError("the store is being collected")
-        return store
+        return self.state.living_store()
 
     def get(self, name, default=None, /):
         """The export, bound, or the default if there is none."""
@@ -68,7 +65,7 @@ cdef class Caller:
         if self.pointer == NULL:
             raise RuntimeError("the call is over")
         if self.state.thread != PyThread_get_thread_ident():
-            raise RuntimeError("the store is in use on another thread")
+            refuse_thread()
         return 0
 
     cdef object look_up(self, object name, object missing):

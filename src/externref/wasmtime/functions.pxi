@@ -17,7 +17,7 @@ cdef wasmtime_error_t *call(wasmtime_context_t *context, const wasmtime_func_t *
     return error
 
 
-cdef str UNNAMED = "func"   # a Func that is not known as an export
+cdef str UNNAMED = "func"   # a Func that is bound, and not known as an export
 
 
 @cython.final
@@ -29,27 +29,36 @@ cdef class Func:
     with externref results as VMExternRef.
 
     Raises TypeError for a wrong number of arguments or one of a wrong type, OverflowError
-    for a number that does not fit: each names the parameter. ValueError for a closed store or
+    for a number that does not fit: each names the argument. ValueError for a closed store or
     a function of another one; RuntimeError if another thread is using the store;
     MovedError for a spent VMExternRef; wasmtime's Trap, WasmtimeError or ExitTrap as the
     function ends; the exception of a host function, unchanged.
 
-    Needs the GIL, and keeps it unless it was bound with release_gil=True.
+    Needs the GIL, and keeps it unless `release_gil` is set.
 
     Source: wasmtime_func_call_unchecked.
     """
     cdef vectorcallfunc vectorcall      # what call_by_vectorcall() tells CPython of
     cdef StoreState state
     cdef wasmtime_func_t item
-    cdef Signature signature
-    cdef readonly bint release_gil
+    cdef Signature signature            # None until it is asked for: see require_signature()
+    cdef public bint release_gil
+    """Whether calls let the GIL go while compiled code runs, so that other threads go on. At first as bind() was
+    told. Host functions have the GIL."""
     cdef readonly object store
+    """The wasmtime.Store."""
     cdef readonly str name
-    """The name it is exported under, "func" if that is not known: Exports tell it."""
+    """The name it is exported under, as Exports tell it; else "func", or "funcref" if it came as a value."""
     cdef object __weakref__
 
     def __cinit__(self, *given):
         require_maker(given, MAKER, MADE_OTHERWISE)
+
+    @property
+    def type(self):
+        """Its FuncType: params and results, tuples of names of value types."""
+        self.require_signature()
+        return self.signature.type
 
     @property
     def __name__(self):
@@ -58,23 +67,41 @@ cdef class Func:
     @property
     def __signature__(self):
         """For inspect.signature(): parameters by number."""
-        return signature(self.signature.names(), {})
+        return signature(self.type, {})
+
+    @property
+    def wasmtime_func(self):
+        """The wasmtime.Func, for wasmtime-py's own functions."""
+        return new_wasmtime_func(&self.item)
 
     def __call__(self, *args):
+        self.require_signature()
         return self.invoke(items_of(args), len(args), False)
 
     def refs(self, *args):
         """As a call, but externref results come back as VMExternRef, None for null."""
+        self.require_signature()
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
-        return f"<externref.wasmtime.Func {'' if self.name == UNNAMED else f'{self.name!r} '}{self.signature!r}>"
+        return shown_item(self)
+
+    cdef int require_signature(self) except -1:
+        """Of a Func that came as a value: to ask takes as long as many calls, and not all are called."""
+        if self.signature is None:
+            self.state.enter()
+            try:
+                self.signature = Signature(new_wasmtime_func(&self.item).type(self.store))
+            finally:
+                self.state.leave()
+            self.vectorcall = func_vectorcall
+        return 0
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef Slots slots
         cdef Plan *plan = &self.signature.plan
         if nargs != plan.param_count:
-            raise TypeError(f"{self!r} takes {plan.param_count} arguments, not {nargs}")
+            refuse_count(self, nargs)
         self.state.enter()
         try:
             open_slots(&slots, plan.slot_count)
@@ -102,7 +129,7 @@ cdef class Func:
         cdef wasm_trap_t *trap = NULL
         cdef int i
         for i in range(plan.param_count):
-            put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], "parameter", i)
+            put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], self, i)
         # SAFETY: enter() found the store open, and nobody can close it before leave().
         self.state.forget_exception()
         if self.release_gil:
@@ -119,10 +146,9 @@ cdef class Func:
         return get_slots(self.state, plan.results, plan.result_count, raws, roots, as_refs, None)
 
 
-cdef object func_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
-    if has_keywords(names):
-        raise TypeError("a Wasm function takes no keyword arguments")
-    return (<Func>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
+cdef object first_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
+    (<Func>self).require_signature()
+    return func_vectorcall(self, args, nargsf, names)
 
 
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
@@ -133,7 +159,7 @@ cdef Func bind_func(object store, StoreState state, object item, bint release_gi
     copy_item(item._func, ffi.wasmtime_func_t, &func, sizeof(wasmtime_func_t))
     require_same_store(state, func.store_id)
     # Of a Func made here: who made `item` may have given it a type() of his own.
-    return new_func(store, state, &func, Signature(get_func(&func).type(store)), release_gil, name)
+    return new_func(store, state, &func, Signature(new_wasmtime_func(&func).type(store)), release_gil, name)
 
 
 cdef Func bind_again(StoreState state, Func item, bint release_gil):
@@ -146,6 +172,7 @@ cdef Func bind_again(StoreState state, Func item, bint release_gil):
 
 cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, Signature signature, bint release_gil,
                    str name):
+    """signature: None if it is to be asked for."""
     cdef Func self = <Func>make_secretly(Func, MAKER)
     self.item = item[0]
     self.signature = signature
@@ -153,8 +180,13 @@ cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, 
     self.store = store
     self.release_gil = release_gil
     self.name = name
-    self.vectorcall = func_vectorcall
+    self.vectorcall = first_vectorcall if signature is None else func_vectorcall
     return self
+
+
+cdef object new_wasmtime_func(const wasmtime_func_t *func):
+    """wasmtime-py's object for it."""
+    return wasmtime.Func._from_raw(copied_out(ffi.wasmtime_func_t, func, sizeof(wasmtime_func_t)))
 
 
 # --- Host functions -----------------------------------------------------------------
@@ -165,6 +197,7 @@ cdef class HostFunc:
     cdef StoreState state
     cdef Signature signature
     cdef object callable
+    cdef object name            # the callable's
     cdef bint access_caller
 
     cdef int run(self, wasmtime_val_raw_t *raws, wasmtime_caller_t *pointer) except -1:
@@ -192,15 +225,13 @@ cdef class HostFunc:
                              wasmtime_externref_t *roots) except -1:
         cdef int i
         if plan.result_count == 0:
-            if returned is not None:
-                raise TypeError(f"the host function has no results, but returned {type(returned).__name__}")
-            return 0
+            return 0        # what it returned is nobody's
         if plan.result_count == 1:
-            put_slot(self.state, plan.results[0], returned, raws, roots, "result", 0)
+            put_slot(self.state, plan.results[0], returned, raws, roots, self, 0)
             return 0
-        returned = results_of(returned, plan.result_count, "the host function")
+        returned = results_of(returned, plan.result_count, f"{self.name}()")
         for i in range(plan.result_count):
-            put_slot(self.state, plan.results[i], returned[i], &raws[i], &roots[i], "result", i)
+            put_slot(self.state, plan.results[i], returned[i], &raws[i], &roots[i], self, i)
         return 0
 
 
@@ -236,7 +267,8 @@ def func(store, functype, callable, /, access_caller=False):
     store: a wasmtime.Store, or a Caller.
     functype: a wasmtime.FuncType of i32, i64, f32, f64, v128, externref and funcref.
     callable: called with one argument for each parameter, by the thread that runs the
-        Wasm code, with the GIL. Returns None, the result, or a sequence of several results.
+        Wasm code, with the GIL. Returns the result, or any iterable of several; what it returns where there
+        are none is ignored.
     access_caller: whether the callable gets a Caller before the other arguments, by which it reaches what
         the calling instance exports, its memory above all.
 
@@ -262,6 +294,7 @@ def func(store, functype, callable, /, access_caller=False):
     host.state = state
     host.signature = Signature(functype)
     host.callable = callable
+    host.name = getattr(callable, "__qualname__", type(callable).__name__)
     host.access_caller = access_caller
     # A type that comes from a module belongs to its engine, and aborts in a store of another.
     type_address = host.signature.new_type()
@@ -275,4 +308,4 @@ def func(store, functype, callable, /, access_caller=False):
             state.leave()
     finally:
         api.functype_delete(type_address)
-    return get_func(&made)
+    return new_wasmtime_func(&made)

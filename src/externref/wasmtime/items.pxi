@@ -2,15 +2,7 @@
 #
 # A part of _calls.pyx.
 
-cdef extern from "Python.h":
-    object PySeqIter_New(object)
-
-
-cdef int require_externref(char letter, str place) except -1:
-    if letter != EXTERNREF:
-        raise TypeError(f"{place}: {name_of_type(letter)}, no externref")
-    return 0
-
+cdef str THE_ELEMENT = "the element"    # in an error
 
 cdef int finish_write(StoreState state, char letter, wasmtime_val_t *val, wasmtime_error_t *error) except -1:
     """For a write that began with put_val() and `locked`, which lasts as long as wasmtime drops the old
@@ -35,11 +27,26 @@ cdef class Table:
     cdef StoreState state
     cdef wasmtime_table_t item
     cdef char letter
+    cdef object declared        # its TableType; None until it is asked for
     cdef readonly object store
+    """The wasmtime.Store."""
     cdef object __weakref__
 
     def __cinit__(self, *given):
         require_maker(given, MAKER, MADE_OTHERWISE)
+
+    @property
+    def type(self):
+        """Its TableType: the elements' type, the size now, the maximum or None. The maximum of a 64-bit table is not
+        told."""
+        self.state.enter()
+        try:
+            if self.declared is None:
+                item = copied_out(ffi.wasmtime_table_t, &self.item, sizeof(wasmtime_table_t))
+                self.declared = table_type(self.store, wasmtime.Table._from_raw(item), name_of_type(self.letter))
+            return self.declared._replace(minimum=api.table_size(self.state.context, &self.item))
+        finally:
+            self.state.leave()
 
     def __len__(self):
         self.state.enter()
@@ -58,21 +65,22 @@ cdef class Table:
 
     def ref(self, index, /):
         """t[index] as a VMExternRef, None for null; TypeError for a table of functions."""
-        require_externref(self.letter, "the elements")
+        require_externref(self.letter, "the table's elements are")
         return self.get(index, True)
 
     def __setitem__(self, index, value):
         if isinstance(index, slice):
             set_slice(self, index, value)
             return
+        number = PyNumber_Index(index)
         self.state.enter()
         try:
-            self.store_range(self.checked_index(index), 1, value)
+            self.store_range(self.checked_index(number), 1, value)
         finally:
             self.state.leave()
 
     def __delitem__(self, index):
-        raise TypeError("an element of a table cannot be deleted; assign None")
+        refuse_element_deletion()
 
     def fill(self, start, value, count, /):
         """Stores the value in `count` elements from `start` on: the same reference in all.
@@ -82,56 +90,50 @@ cdef class Table:
         first, length = PyNumber_Index(start), PyNumber_Index(count)
         self.state.enter()
         try:
-            size = api.table_size(self.state.context, &self.item)
-            if first < 0 or length < 0 or first + length > size:
-                raise IndexError(f"elements {shown(first)} to {shown(first + length)} of a table of {size}")
+            require_elements(first, length, api.table_size(self.state.context, &self.item))
             self.store_range(first, length, value)
         finally:
             self.state.leave()
 
-    def grow(self, delta, init=None, /):
-        """Adds `delta` elements, each the value `init`; the size before.
+    def grow(self, count, value=None, /):
+        """Adds `count` elements that hold the value; the size before.
 
         Raises ValueError if the table cannot grow so far.
         """
-        cdef uint64_t added
         cdef uint64_t before = 0
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
-        number = PyNumber_Index(delta)
-        if not 0 <= number <= UINT64_MAX:
-            raise ValueError(f"a table cannot grow by {shown(number)}")
-        added = number
+        number = PyNumber_Index(count)
         self.state.enter()
         try:
-            put_val(self.state, self.letter, init, &val)
+            if not 0 <= number <= UINT64_MAX:
+                self.refuse_to_grow(number)
+            put_val(self.state, self.letter, value, &val, THE_ELEMENT)
             self.state.locked = True
-            error = api.table_grow(self.state.context, &self.item, added, &val, &before)
+            error = api.table_grow(self.state.context, &self.item, number, &val, &before)
             try:
                 finish_write(self.state, self.letter, &val, error)
-            except wasmtime.WasmtimeError as failure:
-                size = api.table_size(self.state.context, &self.item)
-                raise ValueError(f"a table of {size} elements cannot grow by {added}") from failure
+            except wasmtime.WasmtimeError:
+                self.refuse_to_grow(number)
             return before
         finally:
             self.state.leave()
 
     def __repr__(self):
-        return f"<externref.wasmtime.Table of {name_of_type(self.letter)}>"
+        return shown_item(self)
 
-    cdef uint64_t checked_index(self, object index) except? 0:
-        """An index within bounds."""
-        cdef uint64_t size = api.table_size(self.state.context, &self.item)
-        number = PyNumber_Index(index)
-        if not 0 <= number < size:
-            raise IndexError(f"index {shown(number)} of a table of {size}")
-        return number
+    cdef uint64_t checked_index(self, number) except? <uint64_t>-1:
+        return index_within(number, api.table_size(self.state.context, &self.item), "table")
+
+    cdef int refuse_to_grow(self, number) except -1:
+        return refuse_growth(f"table of {api.table_size(self.state.context, &self.item)} elements", number)
 
     cdef object get(self, object index, bint as_refs):
         cdef wasmtime_val_t val
+        number = PyNumber_Index(index)
         self.state.enter()
         try:
-            if not api.table_get(self.state.context, &self.item, self.checked_index(index), &val):
+            if not api.table_get(self.state.context, &self.item, self.checked_index(number), &val):
                 raise IndexError(index)
             return take_val(self.state, self.letter, &val, as_refs)
         finally:
@@ -141,7 +143,7 @@ cdef class Table:
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error = NULL
         cdef uint64_t i
-        put_val(self.state, self.letter, value, &val)
+        put_val(self.state, self.letter, value, &val, THE_ELEMENT)
         self.state.locked = True
         for i in range(first, first + count):
             error = api.table_set(self.state.context, &self.item, i, &val)
@@ -155,15 +157,17 @@ cdef class Table:
 cdef class Global:
     """A global of a wasmtime.Store, bound by bind(): read and assign its value.
 
-    Raises WasmtimeError when an immutable one is assigned, and otherwise what a Func raises.
-    Needs the GIL.
+    Raises TypeError when an immutable one is assigned, and otherwise what a Func raises. Needs the GIL.
 
     Source: wasmtime_global_get, wasmtime_global_set.
     """
     cdef StoreState state
     cdef wasmtime_global_t item
     cdef char letter
+    cdef readonly object type
+    """Its GlobalType: the value's type, and whether it is mutable."""
     cdef readonly object store
+    """The wasmtime.Store."""
     cdef object __weakref__
 
     def __cinit__(self, *given):
@@ -178,9 +182,11 @@ cdef class Global:
     def value(self, value):
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
+        if not self.type.mutable:
+            refuse_immutable()
         self.state.enter()
         try:
-            put_val(self.state, self.letter, value, &val)
+            put_val(self.state, self.letter, value, &val, "the global's value")
             self.state.locked = True
             error = api.global_set(self.state.context, &self.item, &val)
             finish_write(self.state, self.letter, &val, error)
@@ -189,16 +195,16 @@ cdef class Global:
 
     @value.deleter
     def value(self):
-        raise TypeError("a global's value cannot be deleted; assign one")
+        refuse_value_deletion()
 
     @property
     def ref(self):
         """The value as a VMExternRef, None for null; TypeError for other types."""
-        require_externref(self.letter, "the value")
+        require_externref(self.letter, "the global's value is")
         return self.get(True)
 
     def __repr__(self):
-        return f"<externref.wasmtime.Global of {name_of_type(self.letter)}>"
+        return shown_item(self)
 
     cdef object get(self, bint as_refs):
         cdef wasmtime_val_t val
@@ -235,8 +241,11 @@ cdef Global bind_global(object store, StoreState state, object item):
     copy_item(item._global, ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
     require_same_store(state, global_.store_id)
     item = copied_out(ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
-    letter = letter_of(wasmtime.Global._from_raw(item).type(store).content, "the content")
+    found = wasmtime.Global._from_raw(item).type(store)
+    letter = letter_of(found.content, "the content")
+    type_ = GlobalType(name_of_type(letter), found.mutable)
     self = <Global>make_secretly(Global, MAKER)     # last, as in bind_table()
+    self.type = type_
     self.item = global_
     self.letter = letter
     self.state = state

@@ -21,12 +21,11 @@ cdef class StoreState:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self.context == NULL:
-            raise ValueError("already closed")      # as wasmtime-py says it
+            refuse_closed()
         if self.depth != 0 and self.thread != thread:
-            raise RuntimeError("the store is in use on another thread")
+            refuse_thread()
         if self.locked:
-            raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of "
-                               "its work")
+            refuse_middle()
         self.thread = thread
         self.depth += 1
         return 0
@@ -53,6 +52,12 @@ cdef class StoreState:
         if raised is not None and text.rstrip().endswith(HOST_TEXT):
             raise raised
         return 0
+    cdef object living_store(self):
+        """The store itself."""
+        store = None if self.store is None else self.store()
+        if store is None:
+            raise RuntimeError("the store is being collected")
+        return store
 
 
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
@@ -83,8 +88,10 @@ def close_store(dict attributes, pointer, /):
     number = None if context is None else <uintptr_t>address_in(context)
     # No Python code runs until it is marked as closed, nor another thread.
     state = states.get(number)
+    if state is not None and state.depth != 0 and state.thread != PyThread_get_thread_ident():
+        refuse_thread()
     if state is not None and state.depth != 0:
-        raise RuntimeError("the store is in use, it cannot be closed")
+        refuse_close()
     if attributes.get(POINTER_ATTRIBUTE) is None:
         return
     attributes[POINTER_ATTRIBUTE] = attributes[CONTEXT_ATTRIBUTE] = None
@@ -174,7 +181,7 @@ cdef bint is_open(object store) except -1:
 
 cdef int require_open(object store) except -1:
     if not is_open(store):
-        raise ValueError("already closed")      # as wasmtime-py says it
+        refuse_closed()
     return 0
 
 
@@ -212,7 +219,7 @@ cdef StoreState state_of(object store):
         api.functype_delete(type_address)
     # Not that of a newer store at the same address, or a copy of the store's.
     if state.store is None or state.store() is not store:
-        raise ValueError("already closed")
+        refuse_closed()
     return state
 
 

@@ -63,10 +63,12 @@ cdef class Signature:
     cdef Plan plan
     cdef bytes params       # what the plan points to
     cdef bytes results
+    cdef object type        # our FuncType
 
     def __cinit__(self, function_type):
         self.params = letters_of(function_type.params, "parameter")
         self.results = letters_of(function_type.results, "result")
+        self.type = FuncType(names_of_types(self.params), names_of_types(self.results))
         self.plan.params = self.params
         self.plan.results = self.results
         self.plan.param_count = len(self.params)
@@ -78,47 +80,25 @@ cdef class Signature:
         params, results = new_vector(self.params), new_vector(self.results)
         return <wasm_functype_t *>address_in(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)))
 
-    cdef tuple names(self):
-        """Of the types of the parameters, and of the results."""
-        return names_of_types(self.params), names_of_types(self.results)
-
-    def __repr__(self):
-        params, results = self.names()
-        return f"({', '.join(params)}) -> ({', '.join(results)})"
-
-
-cdef str describe(object place, Py_ssize_t index, char letter):
-    """'parameter 2 (i32)', or 'value (i32)' for what there is only one of, at index -1."""
-    return f"{place} {index + 1} ({name_of_type(letter)})" if index >= 0 else f"{place} ({name_of_type(letter)})"
-
 
 # --- Numbers and vectors ------------------------------------------------------------
 
 # By way of a Number of our own: the compiler may take it that no pointer to one union points to another.
 
-cdef int put_raw_number(wasmtime_val_raw_t *out, char letter, object value, str place, Py_ssize_t index) except -1:
+cdef int put_raw_number(wasmtime_val_raw_t *out, char letter, object value, object place, Py_ssize_t index) except -1:
     # Not inline: put_number() is, but only in a single caller.
     cdef Number number
     if letter == V128:
-        return put_v128(out, value, place, index)
+        return put_v128(out, value, describe, place, index)
     put_number(&number, letter, value, describe, place, index)
     out.i64 = number.i64
-    return 0
-
-
-cdef int put_v128(wasmtime_val_raw_t *out, object value, str place, Py_ssize_t index) except -1:
-    if not isinstance(value, bytes):
-        refuse_kind("16 bytes", value, describe, place, index, V128)
-    if len(<bytes>value) != sizeof(out.v128):
-        raise ValueError(f"{describe(place, index, V128)}: a v128 has 16 bytes, not {len(<bytes>value)}")
-    memcpy(out.v128, <const char *>(<bytes>value), sizeof(out.v128))
     return 0
 
 
 cdef inline object get_raw_number(const wasmtime_val_raw_t *raw, char letter):
     cdef Number number
     if letter == V128:
-        return (<const char *>raw.v128)[:sizeof(raw.v128)]
+        return (<const char *>raw.v128)[:V128_SIZE]
     number.i64 = raw.i64
     return get_number(&number, letter)
 
@@ -207,7 +187,7 @@ def object_at(data):
 
 # --- Functions ----------------------------------------------------------------------
 
-cdef int put_func(StoreState state, object value, wasmtime_func_t *out, str place, Py_ssize_t index) except -1:
+cdef int put_func(StoreState state, object value, wasmtime_func_t *out, object place, Py_ssize_t index) except -1:
     """A wasmtime.Func, or what bind() made of one, as the C API has it; null for None."""
     if value is None:
         out.store_id = 0
@@ -217,18 +197,17 @@ cdef int put_func(StoreState state, object value, wasmtime_func_t *out, str plac
     elif isinstance(value, wasmtime.Func):
         copy_item(value._func, ffi.wasmtime_func_t, out, sizeof(wasmtime_func_t))
     else:
-        raise TypeError(f"{describe(place, index, FUNCREF)}: expected a wasmtime.Func or None, "
-                        f"not {type(value).__name__}")
+        refuse_no_func(value, place, index)
     if out.store_id != state.store_id:
-        raise ValueError(f"{describe(place, index, FUNCREF)}: the function belongs to another store")
+        refuse_func(place, index)
     return 0
 
 
-cdef object get_func(const wasmtime_func_t *func):
-    """A wasmtime.Func, as wasmtime-py gives them; None for null."""
+cdef object get_func(StoreState state, const wasmtime_func_t *func):
+    """A Func; None for null."""
     if func.store_id == 0:
         return None
-    return wasmtime.Func._from_raw(copied_out(ffi.wasmtime_func_t, func, sizeof(wasmtime_func_t)))
+    return new_func(state.living_store(), state, func, None, False, "funcref")
 
 
 # --- Slots --------------------------------------------------------------------------
@@ -279,7 +258,7 @@ cdef inline void close_slots(Slots *slots) noexcept:
 
 
 cdef int put_slot(StoreState state, char letter, object value, wasmtime_val_raw_t *raw, wasmtime_externref_t *root,
-                  str place, Py_ssize_t index) except -1:
+                  object place, Py_ssize_t index) except -1:
     """Converts all but an externref, which gets its root only."""
     cdef wasmtime_func_t func
     if letter == EXTERNREF:
@@ -303,7 +282,7 @@ cdef object get_slot(StoreState state, char letter, const wasmtime_val_raw_t *ra
         if raw.funcref != NULL:
             # SAFETY: compiled code gave it as a funcref of this store.
             api.func_from_raw(state.context, raw.funcref, &func)
-        return get_func(&func)
+        return get_func(state, &func)
     return get_raw_number(raw, letter)
 
 
@@ -353,15 +332,15 @@ cdef void raws_to_roots(wasmtime_context_t *context, const char *letters, int co
 
 # --- wasmtime_val_t -----------------------------------------------------------------
 
-cdef int put_val(StoreState state, char letter, object value, wasmtime_val_t *out) except -1:
+cdef int put_val(StoreState state, char letter, object value, wasmtime_val_t *out, str place) except -1:
     """Converts; the caller gives up what is in it by drop_val(), unless this raises."""
     out.kind = value_kinds[letter]
     if letter == EXTERNREF:
         put_externref(state, value, &out.of.externref)
     elif letter == FUNCREF:
-        put_func(state, value, &out.of.funcref, "value", -1)
+        put_func(state, value, &out.of.funcref, place, 0)
     else:
-        put_raw_number(&out.of.number, letter, value, "value", -1)
+        put_raw_number(&out.of.number, letter, value, place, 0)
     return 0
 
 
@@ -371,7 +350,7 @@ cdef object take_val(StoreState state, char letter, wasmtime_val_t *val, bint as
         if letter == EXTERNREF:
             return get_externref(state, &val.of.externref, as_refs)
         if letter == FUNCREF:
-            return get_func(&val.of.funcref)
+            return get_func(state, &val.of.funcref)
         return get_raw_number(&val.of.number, letter)
     finally:
         drop_val(letter, val)

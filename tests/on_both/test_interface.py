@@ -1,0 +1,36 @@
+"""Both runtimes' classes have the same attributes, with the same parameters, but for those of docs/wasmtime.md's table."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+wasm2c = pytest.importorskip("externref.wasm2c", reason="a part of wasm2c is not installed")
+ew = pytest.importorskip("externref.wasmtime", reason="wasmtime is not installed", exc_type=ImportError)
+
+ONLY = {"Func": {"instance", "wasmtime_func"}, "Memory": {"__buffer__"}}
+CLASSES = ["Func", "Table", "Global", "Memory", "Exports"]
+
+
+def attributes(cls):
+    return {name for name in dir(cls) if not name.startswith("__pyx") and (name == "__call__" or name not in dir(object))}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_same_attributes(name):
+    ours, theirs = getattr(wasm2c, name), getattr(ew, name)
+    assert attributes(ours) ^ attributes(theirs) <= ONLY.get(name, set())
+    for attribute in attributes(ours) & attributes(theirs):
+        one, other = (inspect.getattr_static(cls, attribute) for cls in (ours, theirs))
+        assert type(one) is type(other) or {type(one).__name__, type(other).__name__} == {"member_descriptor", "getset_descriptor"}, attribute
+        if callable(one) and not attribute.startswith("__"):
+            assert inspect.signature(one) == inspect.signature(other), attribute
+            assert bool(one.__doc__) and bool(other.__doc__), attribute
+
+
+@pytest.mark.parametrize("name", ["instance", "wasmtime_func", "memoryview"])
+def test_what_only_one_has_is_in_the_document(name):
+    document = Path(__file__).parents[2] / "docs/wasmtime.md"
+    if not document.is_file():
+        pytest.skip("needs a checkout")
+    assert name in document.read_text().partition("## Beside externref.wasm2c")[2].partition("\n## ")[0]
