@@ -164,6 +164,7 @@ cdef class Global:
     cdef StoreState state
     cdef wasmtime_global_t item
     cdef char letter
+    cdef bint mutable
     cdef readonly object type
     """Its GlobalType: the value's type, and whether it is mutable."""
     cdef readonly object store
@@ -182,7 +183,7 @@ cdef class Global:
     def value(self, value):
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
-        if not self.type.mutable:
+        if not self.mutable:
             refuse_immutable()
         self.state.enter()
         try:
@@ -246,6 +247,7 @@ cdef Global bind_global(object store, StoreState state, object item):
     type_ = GlobalType(name_of_type(letter), found.mutable)
     self = <Global>make_secretly(Global, MAKER)     # last, as in bind_table()
     self.type = type_
+    self.mutable = type_.mutable
     self.item = global_
     self.letter = letter
     self.state = state
