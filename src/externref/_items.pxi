@@ -41,7 +41,8 @@ cdef int refuse_thread() except -1:
 
 
 cdef int refuse_middle() except -1:
-    raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of its work")
+    raise RuntimeError("the store cannot be used by a finalizer or a signal handler that runs in the middle of its "
+                       "work")
 
 
 cdef int refuse_close() except -1:

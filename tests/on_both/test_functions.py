@@ -94,7 +94,8 @@ def test_the_number_of_arguments(made, name, args, words):
 
 
 def test_keyword_arguments(made):
-    assert made.i32(5, **{}) == 5
+    none = {}
+    assert made.i32(5, **none) == 5
     with pytest.raises(TypeError, match=r"^i32\(\) takes no keyword arguments$"):
         made.i32(number=5)
     with pytest.raises(TypeError, match=r"^i32\(\) takes no keyword arguments$"):

@@ -38,13 +38,13 @@ def test_references(made):
     assert [t.ref(i) for i in range(4)] == [ref, ref, None, ref] and len(t) == 4
 
 
+@pytest.mark.parametrize("convert", [int, Index])
 @pytest.mark.parametrize("index", [-1, 4, 2**31, 2**32, 2**63, 2**64, -2**64, HUGE, -HUGE], ids=short)
-def test_an_index_out_of_bounds(made, index):
-    t, shown = made.t, f"an int of {index.bit_length()} bits" if abs(index) == HUGE else index
-    for number in (index, Index(index)):
-        for use in (lambda: t[number], lambda: t.__setitem__(number, 1), lambda: t.ref(number)):
-            with pytest.raises(IndexError, match=f"^index {shown} of a table of 4$"):
-                use()
+def test_an_index_out_of_bounds(made, index, convert):
+    t, number, shown = made.t, convert(index), f"an int of {index.bit_length()} bits" if abs(index) == HUGE else index
+    for use in (lambda: t[number], lambda: t.__setitem__(number, 1), lambda: t.ref(number)):
+        with pytest.raises(IndexError, match=f"^index {shown} of a table of 4$"):
+            use()
     assert list(t) == [None] * 4
 
 

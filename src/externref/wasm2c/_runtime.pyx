@@ -54,7 +54,7 @@ import os
 from externref._exports import Exports
 from externref._signature import signature
 from externref._slices import get_slice, set_slice
-from externref._types import FuncType, GlobalType, MemoryType, TableType
+from externref._types import GlobalType, MemoryType, TableType
 from externref.wasm2c.binary import KINDS
 from externref.wasm2c.in_frame import in_frame
 from externref.wasm2c.names import Frame, Names
