@@ -1,5 +1,6 @@
 """The tools that make a library of a module: finding them, running them, and what CompileError says of them."""
 
+import _thread
 import contextlib
 import importlib.util
 import os
@@ -58,7 +59,8 @@ class Tools:
         progress = Progress(self.start)
         try:
             try:
-                threading.Thread(target=processes.run_all, name="externref").start()
+                # In C: Thread.start() that is interrupted can leave a lock of the thread's, which then never ends.
+                _thread.start_new_thread(processes.run_all, ())
             except RuntimeError as error:
                 raise CompileError(f"no thread can be started to compile: {error}") from error
             while not processes.finished.acquire(timeout=TICK):
