@@ -339,11 +339,15 @@ static void allocate_memory(Wasm2cMemory *memory, uint64_t pages, uint64_t max_p
     }
 }
 
-/* Takes from the budget for a memory or table that grew, or could not, and bytes that may have been moved. */
+/* Takes from the budget for a memory or table that grew, or could not, and bytes that may have been moved. May leave: the
+ * loop that this is in looks at the budget every 1,024th turn only. */
 static void spend(Running *self, uint64_t moved)
 {
     const int64_t cost = GROW_BUDGET + (int64_t)(moved / BYTES_OF_BUDGET);
     self->seen.budget = self->seen.budget > cost ? self->seen.budget - cost : -1;
+    if (self->seen.budget < 0) {
+        go_on(&self->seen, NULL);
+    }
 }
 
 static uint64_t grow_memory(Wasm2cMemory *memory, uint64_t pages)
