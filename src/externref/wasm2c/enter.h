@@ -339,20 +339,26 @@ static void allocate_memory(Wasm2cMemory *memory, uint64_t pages, uint64_t max_p
     }
 }
 
-/* Takes from the budget for a memory or table that grew, or could not, and bytes that may have been moved. May leave: the
- * loop that this is in looks at the budget every 1,024th turn only. */
-static void spend(Running *self, uint64_t moved)
+/* Before a memory or table grows, so that what is left has not grown: the loop around looks every 1,024th turn only. */
+static void look_before(Running *self)
 {
-    const int64_t cost = GROW_BUDGET + (int64_t)(moved / BYTES_OF_BUDGET);
-    self->seen.budget = self->seen.budget > cost ? self->seen.budget - cost : -1;
     if (self->seen.budget < 0) {
         go_on(&self->seen, NULL);
     }
 }
 
+/* Takes from the budget for one that grew, or could not, and bytes that may have been moved. */
+static void spend(Running *self, uint64_t moved)
+{
+    const int64_t cost = GROW_BUDGET + (int64_t)(moved / BYTES_OF_BUDGET);
+    self->seen.budget = self->seen.budget > cost ? self->seen.budget - cost : -1;
+}
+
 static uint64_t grow_memory(Wasm2cMemory *memory, uint64_t pages)
 {
-    const uint64_t before = more_memory(&running->memory, memory, pages);
+    uint64_t before;
+    look_before(running);
+    before = more_memory(&running->memory, memory, pages);
     spend(running, is_usual(memory) ? 0 : memory->size);
     return before;
 }
@@ -372,7 +378,9 @@ static void allocate_table(Wasm2cTable *table, uint32_t elements, uint32_t max_e
 
 static uint32_t grow_table(Wasm2cTable *table, uint32_t elements, const void *value, size_t element_size)
 {
-    const uint32_t before = more_table(&running->tables, table, elements, value, element_size);
+    uint32_t before;
+    look_before(running);
+    before = more_table(&running->tables, table, elements, value, element_size);
     spend(running, table->size * element_size);
     return before;
 }
