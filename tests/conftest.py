@@ -96,3 +96,15 @@ def run_python():
 @pytest.fixture
 def make_payload():
     return Payload
+
+
+@pytest.fixture
+def counted(make_payload):
+    """counted(): a new object; counted.dropped(): how many are gone."""
+    dropped = []
+
+    def counted():
+        return make_payload(dropped)
+
+    counted.dropped = lambda: len(dropped)
+    return counted

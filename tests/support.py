@@ -52,6 +52,28 @@ def on_native_threads(*calls):
         assert libc.pthread_join(ctypes.c_ulong(thread), None) == 0
 
 
+# For an interpreter of its own, with _testcapi: every allocation of an operation fails in turn, and each time all is as it was.
+FAIL_IN_TURN = """
+import _testcapi, gc
+gc.disable()
+def fail_in_turn(operate, state):
+    for n in range(50):
+        before = state()
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            result = operate()
+            failed = False
+        except MemoryError:
+            failed = True
+        finally:
+            _testcapi.remove_mem_hooks()
+        if not failed:
+            return result
+        assert state() == before, (n, state(), before)
+    raise AssertionError("still out of memory")
+"""
+
+
 def wait_until_drained(seconds=5):
     """Waits for threads that are still to drop their references."""
     end = time.monotonic() + seconds
@@ -59,6 +81,17 @@ def wait_until_drained(seconds=5):
         assert time.monotonic() < end, externref.stats()
         time.sleep(0.001)
         externref.drain()
+
+
+class Calling:
+    """A number that runs code when it is asked for."""
+
+    def __init__(self, run, number=1):
+        self.run, self.number = run, number
+
+    def __index__(self):
+        self.run()
+        return self.number
 
 
 def in_thread(function):

@@ -16,7 +16,7 @@ import pytest
 
 import externref
 from externref import InvalidRawPointerError, MovedError, VMExternRef, abi
-from support import TESTS, run_compiler
+from support import FAIL_IN_TURN, TESTS, run_compiler
 
 # Holds the GIL, where the fixture `native` lets it go.
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
@@ -453,33 +453,15 @@ def test_exit_with_a_native_payload(run_python, capi_path, owner):
     "capi.release(raw)", "capi.type(b'Blob', 8, 8)", "capi.new_with(blob, make)",
 ])
 def test_each_allocation_of_an_operation_fails_in_turn(run_python, capi_path, operation):
-    run_python(PRELUDE + f"""
-import _testcapi
-gc.disable()
+    run_python(PRELUDE + FAIL_IN_TURN + f"""
 value = ["kept"]
 hold = [VMExternRef(i) for i in range(600)]     # the free lists are empty
 raw = capi.from_object(value)
 others = [VMExternRef(i) for i in range(31)]
 for other in others: other.as_raw()             # the next address to be handed out grows the table
 count = ctypes.c_size_t.from_address(raw)
-def operate():
-    return {operation}
-for n in range(50):
-    before = externref.stats(), sys.getrefcount(value), count.value
-    _testcapi.set_nomemory(n, n + 1)
-    try:
-        operate()
-        failed = False
-    except MemoryError:
-        failed = True
-    finally:
-        _testcapi.remove_mem_hooks()
-    if not failed:
-        break
-    assert (externref.stats(), sys.getrefcount(value), count.value) == before
-    assert capi.take_drops() == []
-else:
-    raise AssertionError("still out of memory")
+assert capi.take_drops() == []
+fail_in_turn(lambda: {operation}, lambda: (externref.stats(), sys.getrefcount(value), count.value, capi.take_drops()))
 """, capi_path)
 
 

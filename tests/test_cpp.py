@@ -19,7 +19,7 @@ import pytest
 
 import externref
 from externref import MovedError, VMExternRef
-from support import TESTS, run_compiler
+from support import FAIL_IN_TURN, TESTS, run_compiler
 
 STANDARDS = ["-std=c++17", "-std=c++20"]
 STRICT = ["-Wpedantic", "-Wshadow", "-Wconversion"]
@@ -323,12 +323,10 @@ assert "externref" in sys.modules
     "to_python(raw)", "moved_to_python(raw)", "to_python(native)", "moved_to_python(native)", "keep(value)",
 ])
 def test_each_allocation_of_an_operation_fails_in_turn(run_python, plain_path, operation):
-    run_python(LOAD + f"""
-import ctypes, gc
-import _testcapi
+    run_python(LOAD + FAIL_IN_TURN + f"""
+import ctypes
 import externref
 from externref import VMExternRef
-gc.disable()
 module.import_api()
 value, ref = ["kept"], VMExternRef(["lent"])
 module.keep(["other"])
@@ -339,21 +337,7 @@ for other in others: other.as_raw()             # the next address to be handed 
 def state():
     counts = [ctypes.c_size_t.from_address(address).value for address in (raw, native)]
     return externref.stats(), sys.getrefcount(value), ref.strong_count, counts
-for n in range(50):
-    before = state()
-    _testcapi.set_nomemory(n, n + 1)
-    try:
-        module.{operation}
-        failed = False
-    except MemoryError:
-        failed = True
-    finally:
-        _testcapi.remove_mem_hooks()
-    if not failed:
-        break
-    assert state() == before, (n, state(), before)
-else:
-    raise AssertionError("still out of memory")
+fail_in_turn(lambda: module.{operation}, state)
 """, "plain", plain_path)
 
 

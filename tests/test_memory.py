@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from support import TESTS, run_compiler
+from support import FAIL_IN_TURN, TESTS, run_compiler
 
 PRELUDE = """
 import ctypes, sys
@@ -43,9 +43,7 @@ assert VMExternRef(value).value is value
     "other.into_raw()", "other.as_raw()", "other.borrow().__enter__()", "ref == ref", "ref.drop()", "externref.drain()",
 ])
 def test_each_allocation_of_an_operation_fails_in_turn(run_python, operation):
-    run_python(PRELUDE + f"""
-import _testcapi, gc
-gc.disable()
+    run_python(PRELUDE + FAIL_IN_TURN + f"""
 value = ["kept"]
 hold = [VMExternRef(i) for i in range(600)]     # the free lists are empty
 ref = VMExternRef(value)
@@ -54,23 +52,8 @@ lent = ref.as_raw()
 others = [VMExternRef(value) for _ in range(32)]
 for other in others[:-1]: other.as_raw()        # 32 addresses with lent: one more, and their table grows
 other = others[-1]
-def operate():
-    return {operation}
-for n in range(50):
-    before = externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved
-    _testcapi.set_nomemory(n, n + 1)
-    try:
-        result = operate()
-        failed = False
-    except MemoryError:
-        failed = True
-    finally:
-        _testcapi.remove_mem_hooks()
-    if not failed:
-        break
-    assert (externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved) == before
-else:
-    raise AssertionError("still out of memory")
+result = fail_in_turn(
+    lambda: {operation}, lambda: (externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved))
 if type(result) is int and result:      # a raw pointer: it must be one that is accepted
     assert VMExternRef.clone_from_raw(result).value is value
 """)

@@ -8,17 +8,9 @@
 # VMExternRef's one field, `void *_data`, is the raw pointer, NULL once the wrapper is spent. It is lent as long as the
 # GIL is held: clone it before that is let go.
 from externref._core cimport (
-    EXTERNREF_ABI_VERSION, VMExternData, VMExternRef, VMExternVTable,
-    externref_clone, externref_drop, externref_strong_count, externref_value)
-
-
-# Any thread, no GIL; so are the four above.
-cdef extern from "externref.h" nogil:
-    const size_t EXTERNREF_REF_COUNT_OFFSET
-    const size_t EXTERNREF_VALUE_PTR_OFFSET
-    const size_t EXTERNREF_VTABLE_OFFSET
-    const size_t EXTERNREF_DROP_SLOW_OFFSET
-    size_t externref_footer_offset(size_t size) noexcept
+    EXTERNREF_ABI_VERSION, EXTERNREF_DROP_SLOW_OFFSET, EXTERNREF_REF_COUNT_OFFSET, EXTERNREF_VALUE_PTR_OFFSET,
+    EXTERNREF_VTABLE_OFFSET, VMExternData, VMExternRef, VMExternVTable,
+    externref_clone, externref_drop, externref_footer_offset, externref_strong_count, externref_value)    # no GIL
 
 
 # With the GIL; each may run arbitrary Python code. externref_import() once in each module, before the others.

@@ -6,6 +6,10 @@ from libc.stdint cimport uint32_t
 
 cdef extern from "externref.h" nogil:
     int EXTERNREF_ABI_VERSION
+    const size_t EXTERNREF_REF_COUNT_OFFSET
+    const size_t EXTERNREF_VALUE_PTR_OFFSET
+    const size_t EXTERNREF_VTABLE_OFFSET
+    const size_t EXTERNREF_DROP_SLOW_OFFSET
 
     ctypedef struct VMExternVTable:
         void (*drop_in_place)(void *value) noexcept
@@ -32,6 +36,7 @@ cdef extern from "externref.h" nogil:
     void externref_drop(void *raw) noexcept
     size_t externref_strong_count(const void *raw) noexcept
     void *externref_value(const void *raw) noexcept
+    size_t externref_footer_offset(size_t size) noexcept
 
 
 cdef inline bint is_lent(VMExternData *data) noexcept nogil:

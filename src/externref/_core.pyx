@@ -116,12 +116,6 @@ import threading
 from collections import namedtuple
 from types import GenericAlias
 
-cdef extern from "externref.h" nogil:
-    const size_t EXTERNREF_REF_COUNT_OFFSET
-    const size_t EXTERNREF_VALUE_PTR_OFFSET
-    const size_t EXTERNREF_VTABLE_OFFSET
-    const size_t EXTERNREF_DROP_SLOW_OFFSET
-
 
 class MovedError(ReferenceError):
     """A VMExternRef was used after into_raw() moved it out or drop() gave it up."""

@@ -124,7 +124,7 @@ cdef inline void make_collected(type cls, traverseproc traverse, inquiry clear) 
 
 
 cdef inline object hidden(object thing):
-    """The object, new and of a built-in type, out of the collector's sight, and so of gc.get_objects() and
+    """The object, which is new, out of the collector's sight until PyObject_GC_Track(), and so of gc.get_objects() and
     gc.get_referrers(): what a collection runs, or other code meanwhile, cannot find it, nor change it."""
     PyObject_GC_UnTrack(<PyObject *>thing)
     return thing

@@ -142,15 +142,3 @@ def make(request, compilers):
 @pytest.fixture
 def made(make):
     return make()
-
-
-@pytest.fixture
-def counted(make_payload):
-    """counted(): a new object; counted.dropped(): how many are gone."""
-    dropped = []
-
-    def counted():
-        return make_payload(dropped)
-
-    counted.dropped = lambda: len(dropped)
-    return counted

@@ -18,7 +18,7 @@ import pytest
 from externref import wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
 from externref.wasm2c.binary import Binary
-from support import Payload
+from support import Calling, Payload
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +26,6 @@ def watchdog():
     faulthandler.dump_traceback_later(100, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
-
-
-class Calling:
-    """A number whose value is worked out by a function."""
-
-    def __init__(self, function, value=1):
-        self.function, self.value = function, value
-
-    def __index__(self):
-        self.function()
-        return self.value
 
 
 def multiplied(kind, calling):

@@ -8,6 +8,7 @@ import pytest
 
 from externref import VMExternRef, wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
+from support import Calling
 
 IMPORTS = """(module
   (import "e" "t" (table $t 2 externref)) (import "e" "f" (table $f 1 funcref))
@@ -223,17 +224,6 @@ def test_a_closed_store_has_none(store):
             getattr(wasm2c, name)(store, item)
 
 
-class Index:
-    """A number that runs code when it is asked for."""
-
-    def __init__(self, run, number=1):
-        self.run, self.number = run, number
-
-    def __index__(self):
-        self.run()
-        return self.number
-
-
 @pytest.mark.parametrize("make", [
     lambda store, index: wasm2c.Table(store, TableType("externref", index)),
     lambda store, index: wasm2c.Table(store, TableType("externref", 0, index)),
@@ -245,7 +235,7 @@ class Index:
 def test_the_store_is_closed_by_a_number(make):
     store = wasm2c.Store()
     with pytest.raises(ValueError, match="the store is already closed"):
-        make(store, Index(store.close))
+        make(store, Calling(store.close))
 
 
 def test_limits_are_of_all_together(compile):

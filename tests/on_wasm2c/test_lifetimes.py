@@ -7,6 +7,7 @@ import pytest
 
 import externref
 from externref import VMExternRef, wasm2c
+from support import Calling
 
 MILLION = 1_000_000
 CLOSED = """(module (table (export "t") 2 externref) (global (export "g") (mut externref) (ref.null extern))
@@ -224,12 +225,7 @@ def test_an_argument_whose_conversion_collects(run, store, make_payload):
     f = run("""(module (func (export "f") (param externref i32 externref) (result externref externref)
       (local.get 0) (local.get 2)))""").f
 
-    class Index:
-        def __index__(self):
-            store.gc()
-            return 1
-
-    a, b = f(make_payload(dropped, "a"), Index(), make_payload(dropped, "b"))
+    a, b = f(make_payload(dropped, "a"), Calling(store.gc), make_payload(dropped, "b"))
     assert (a.name, b.name, dropped) == ("a", "b", [])
 
 

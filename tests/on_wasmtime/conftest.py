@@ -86,18 +86,6 @@ def relay(instantiate, store, func_type):
     return relay
 
 
-@pytest.fixture
-def counted(make_payload):
-    """counted(): a new object; counted.dropped: how many are gone."""
-    dropped = []
-
-    def counted():
-        return make_payload(dropped)
-
-    counted.dropped = lambda: len(dropped)
-    return counted
-
-
 USABLE = """(module
     (import "" "host" (func $host))
     (table (export "t") 2 externref)

@@ -16,6 +16,7 @@ from wasmtime import FuncType, GlobalType, Limits, TableType, ValType
 
 import externref
 import externref.wasmtime as ew
+from support import in_thread
 
 
 def run(program, *args, quiet=True):
@@ -285,9 +286,7 @@ def test_a_caller_is_its_threads(store, relay):
                     use()
                 seen.append(1)
 
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
+        assert in_thread(other) is None
 
     relay("", "", None, ew.func(store, FuncType([], []), host, access_caller=True))()
     assert len(seen) == 3
@@ -435,9 +434,7 @@ def test_nothing_closes_a_store_in_a_call_of_wasmtime_py(store, component_calls,
                     use()
                 seen.append(1)
 
-        thread = threading.Thread(target=refused)
-        thread.start()
-        thread.join()
+        assert in_thread(refused) is None
 
     def once():
         assert len(seen) == 4

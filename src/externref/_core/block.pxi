@@ -7,9 +7,6 @@ cdef extern from "Python.h":
     PyTypeObject *Py_TYPE(PyObject *) noexcept
     str PyType_GetName(PyTypeObject *)
 
-cdef extern from "externref.h" nogil:
-    size_t externref_footer_offset(size_t size) noexcept
-
 cdef extern from "_core/memory.h" nogil:
     void *externref_aligned_alloc(size_t align, size_t size) noexcept
     void externref_aligned_free(void *block) noexcept

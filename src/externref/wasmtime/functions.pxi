@@ -147,7 +147,8 @@ cdef class Func:
 
 
 cdef object first_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
-    (<Func>self).require_signature()
+    cdef Func function = <Func>self     # as in func_vectorcall()
+    function.require_signature()
     return func_vectorcall(self, args, nargsf, names)
 
 
