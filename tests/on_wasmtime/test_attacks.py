@@ -47,6 +47,24 @@ def test_an_item_that_lies_about_its_type(store, of):
         ew.bind(store, t).ref(0)
 
 
+def test_the_library_is_asked_for_types(store, monkeypatch):
+    """Not wasmtime-py: others can change its classes, and find the lists that it makes."""
+    module = wasmtime.Module(store.engine, """(module (table (export "t") 1 funcref) (global (export "g") (mut i64) (i64.const 0x41414140))
+        (func (export "f") (param i64) (result i64) (local.get 0))
+        (func (export "get") (result funcref) (ref.func $i)) (func $i (param i64) (result i64) (local.get 0)) (elem declare func $i))""")
+    exports = wasmtime.Instance(store, module, []).exports(store)
+    lie = property(lambda self: ValType.externref())
+    monkeypatch.setattr(GlobalType, "content", lie)
+    monkeypatch.setattr(TableType, "element", lie)
+    for name in ("params", "results"):
+        monkeypatch.setattr(FuncType, name, property(lambda self: [ValType.externref()]))
+    bound = {name: ew.bind(store, exports[name]) for name in ("t", "g", "f", "get")}
+    assert bound["f"](7) == 7 and bound["g"].value == 0x41414140
+    assert bound["get"]()(7) == 7
+    with pytest.raises(TypeError, match="elements are funcref"):
+        bound["t"].ref(0)
+
+
 def test_a_subclass_that_lies_about_its_type(store):
     class Liar(wasmtime.Func):
         def type(self, store):

@@ -230,7 +230,7 @@ static int go_on(Wasm2cState *seen, const char *frame)
         const int64_t time = monotonic_now(), since = time - self->looked;
         int reason = 0;
         if (since < POLL_TIME / 2) {
-            self->share = self->share < MOST_BUDGET ? self->share * 2 : self->share;
+            self->share = (int64_t)within((size_t)self->share * 2, LEAST_BUDGET, MOST_BUDGET);
         }
         else {
             self->share = since > 2 * POLL_TIME && self->share > LEAST_BUDGET ? self->share / 2 : self->share;

@@ -16,6 +16,14 @@ typedef struct wasmtime_caller wasmtime_caller_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasm_trap_t wasm_trap_t;
 typedef struct wasm_functype_t wasm_functype_t;
+typedef struct wasm_tabletype_t wasm_tabletype_t;
+typedef struct wasm_globaltype_t wasm_globaltype_t;
+typedef struct wasm_valtype_t wasm_valtype_t;
+
+typedef struct {
+    size_t size;
+    wasm_valtype_t **data;
+} wasm_valtype_vec_t;
 
 /* Every item names its store first; the rest is wasmtime's. store_id 0: a null reference. */
 typedef struct {

@@ -88,13 +88,12 @@ cdef class Func:
 
     cdef int require_signature(self) except -1:
         """Of a Func that came as a value: to ask takes as long as many calls, and not all are called."""
+        cdef Signature signature
         if self.signature is None:
-            self.state.enter()
-            try:
-                self.signature = Signature(new_wasmtime_func(&self.item).type(self.store))
-            finally:
-                self.state.leave()
-            self.vectorcall = func_vectorcall
+            signature = ask_signature(self.state, &self.item)
+            if self.signature is None:      # as long as it lives: a call has what the plan points to
+                self.signature = signature
+                self.vectorcall = func_vectorcall
         return 0
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
@@ -159,8 +158,18 @@ cdef Func bind_func(object store, StoreState state, object item, bint release_gi
     cdef wasmtime_func_t func
     copy_item(item._func, ffi.wasmtime_func_t, &func, sizeof(wasmtime_func_t))
     require_same_store(state, func.store_id)
-    # Of a Func made here: who made `item` may have given it a type() of his own.
-    return new_func(store, state, &func, Signature(new_wasmtime_func(&func).type(store)), release_gil, name)
+    return new_func(store, state, &func, ask_signature(state, &func), release_gil, name)
+
+
+cdef Signature ask_signature(StoreState state, const wasmtime_func_t *func):
+    cdef wasm_functype_t *type_
+    state.enter()
+    type_ = api.func_type(state.context, func)
+    state.leave()
+    try:
+        return signature_of(type_)
+    finally:
+        api.functype_delete(type_)
 
 
 cdef Func bind_again(StoreState state, Func item, bint release_gil):
@@ -293,7 +302,7 @@ def func(store, functype, callable, /, access_caller=False):
         raise TypeError(f"expected a callable, not {type(callable).__name__}")
     host = HostFunc.__new__(HostFunc)
     host.state = state
-    host.signature = Signature(functype)
+    host.signature = signature_of(<wasm_functype_t *>address_in(wasmtime.FuncType.ptr(functype)))
     host.callable = callable
     host.name = getattr(callable, "__qualname__", type(callable).__name__)
     host.access_caller = access_caller

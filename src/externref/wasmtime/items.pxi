@@ -220,12 +220,17 @@ cdef class Global:
 cdef Table bind_table(object store, StoreState state, object item):
     cdef Table self
     cdef wasmtime_table_t table
+    cdef wasm_tabletype_t *type_
     cdef char letter
     copy_item(item._table, ffi.wasmtime_table_t, &table, sizeof(wasmtime_table_t))
     require_same_store(state, table.item.store_id)
-    # Of one that is made here: see bind_func().
-    item = copied_out(ffi.wasmtime_table_t, &table, sizeof(wasmtime_table_t))
-    letter = letter_of(wasmtime.Table._from_raw(item).type(store).element, "the element")
+    state.enter()
+    type_ = api.table_type(state.context, &table)
+    state.leave()
+    try:
+        letter = letter_of(api.tabletype_element(type_), "the element")
+    finally:
+        api.tabletype_delete(type_)
     # Last of all: gc.get_objects() finds it from here on.
     self = <Table>make_secretly(Table, MAKER)
     self.item = table
@@ -238,16 +243,23 @@ cdef Table bind_table(object store, StoreState state, object item):
 cdef Global bind_global(object store, StoreState state, object item):
     cdef Global self
     cdef wasmtime_global_t global_
+    cdef wasm_globaltype_t *type_
+    cdef bint mutable
     cdef char letter
     copy_item(item._global, ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
     require_same_store(state, global_.store_id)
-    item = copied_out(ffi.wasmtime_global_t, &global_, sizeof(wasmtime_global_t))
-    found = wasmtime.Global._from_raw(item).type(store)
-    letter = letter_of(found.content, "the content")
-    type_ = GlobalType(name_of_type(letter), found.mutable)
+    state.enter()
+    type_ = api.global_type(state.context, &global_)
+    state.leave()
+    try:
+        mutable = api.globaltype_mutability(type_)
+        letter = letter_of(api.globaltype_content(type_), "the content")
+    finally:
+        api.globaltype_delete(type_)
+    shown_type = GlobalType(name_of_type(letter), bool(mutable))
     self = <Global>make_secretly(Global, MAKER)     # last, as in bind_table()
-    self.type = type_
-    self.mutable = type_.mutable
+    self.type = shown_type
+    self.mutable = mutable
     self.item = global_
     self.letter = letter
     self.state = state

@@ -17,6 +17,15 @@ cdef extern from "wasmtime/abi.h" nogil:
         pass
     ctypedef struct wasm_functype_t:
         pass
+    ctypedef struct wasm_tabletype_t:
+        pass
+    ctypedef struct wasm_globaltype_t:
+        pass
+    ctypedef struct wasm_valtype_t:
+        pass
+    ctypedef struct wasm_valtype_vec_t:
+        size_t size
+        wasm_valtype_t **data
     ctypedef struct wasmtime_func_t:
         uint64_t store_id
     ctypedef struct wasmtime_item_t:
@@ -82,7 +91,18 @@ cdef struct Functions:
     wasm_trap_t *(*trap_new)(const char *, size_t) noexcept nogil
     wasm_trap_t *(*trap_new_code)(uint8_t) noexcept nogil
     wasmtime_error_t *(*error_new)(const char *) noexcept nogil
+    wasm_functype_t *(*func_type)(const wasmtime_context_t *, const wasmtime_func_t *) noexcept nogil
+    const wasm_valtype_vec_t *(*functype_params)(const wasm_functype_t *) noexcept nogil
+    const wasm_valtype_vec_t *(*functype_results)(const wasm_functype_t *) noexcept nogil
     void (*functype_delete)(wasm_functype_t *) noexcept nogil
+    wasm_tabletype_t *(*table_type)(const wasmtime_context_t *, const wasmtime_table_t *) noexcept nogil
+    const wasm_valtype_t *(*tabletype_element)(const wasm_tabletype_t *) noexcept nogil
+    void (*tabletype_delete)(wasm_tabletype_t *) noexcept nogil
+    wasm_globaltype_t *(*global_type)(const wasmtime_context_t *, const wasmtime_global_t *) noexcept nogil
+    const wasm_valtype_t *(*globaltype_content)(const wasm_globaltype_t *) noexcept nogil
+    uint8_t (*globaltype_mutability)(const wasm_globaltype_t *) noexcept nogil
+    void (*globaltype_delete)(wasm_globaltype_t *) noexcept nogil
+    bool_t (*valtype_equal)(const wasm_valtype_t *, const wasm_valtype_t *) noexcept nogil
     void (*store_delete)(void *) noexcept nogil
     void (*store_epoch_deadline_callback)(
         void *, wasmtime_error_t *(*)(wasmtime_context_t *, void *, uint64_t *, uint8_t *) noexcept nogil,
@@ -190,7 +210,18 @@ load(&api.caller_export_get, "wasmtime_caller_export_get", "bpp8p")
 load(&api.trap_new, "wasmtime_trap_new", "pp8")
 load(&api.trap_new_code, "wasmtime_trap_new_code", "p1")
 load(&api.error_new, "wasmtime_error_new", "pp")
+load(&api.func_type, "wasmtime_func_type", "ppp")
+load(&api.functype_params, "wasm_functype_params", "pp")
+load(&api.functype_results, "wasm_functype_results", "pp")
 load(&api.functype_delete, "wasm_functype_delete", "vp")
+load(&api.table_type, "wasmtime_table_type", "ppp")
+load(&api.tabletype_element, "wasm_tabletype_element", "pp")
+load(&api.tabletype_delete, "wasm_tabletype_delete", "vp")
+load(&api.global_type, "wasmtime_global_type", "ppp")
+load(&api.globaltype_content, "wasm_globaltype_content", "pp")
+load(&api.globaltype_mutability, "wasm_globaltype_mutability", "1p")
+load(&api.globaltype_delete, "wasm_globaltype_delete", "vp")
+load(&api.valtype_equal, "wasmtime_wasm_valtype_equal", "bpp")
 load(&api.store_delete, "wasmtime_store_delete", "vp")
 load(&api.store_epoch_deadline_callback, "wasmtime_store_epoch_deadline_callback", "vpppp")
 load(&api.context_set_epoch_deadline, "wasmtime_context_set_epoch_deadline", "vp8")
@@ -198,6 +229,7 @@ load(&api.engine_clone, "wasmtime_engine_clone", "pp")
 load(&api.engine_delete, "wasm_engine_delete", "vp")
 load(&api.engine_increment_epoch, "wasmtime_engine_increment_epoch", "vp")
 
+check_layout("wasm_valtype_vec_t", sizeof(wasm_valtype_vec_t), {"size": 0, "data": sizeof(size_t)})
 check_layout("wasmtime_func_t", sizeof(wasmtime_func_t), {"store_id": 0})
 check_layout("wasmtime_table_t", sizeof(wasmtime_table_t), {"_anon_1": 0})
 check_layout("wasmtime_memory_t", sizeof(wasmtime_memory_t), {"_anon_1": 0})

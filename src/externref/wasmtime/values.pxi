@@ -12,22 +12,29 @@ value_types[V128] = wasmtime.ValType._from_ptr(ffi.wasmtime_wasm_valtype_v128(),
 cdef dict value_kinds = {letter: getattr(ffi, f"WASMTIME_{name_of_type(letter).upper()}").value for letter in LETTERS}
 hidden(value_types), hidden(value_kinds)
 
+cdef const wasm_valtype_t *known_types[7]     # of LETTERS
+for position, known_letter in enumerate(LETTERS):
+    known_types[<int>position] = <const wasm_valtype_t *>address_in(value_types[known_letter].ptr())
+del position, known_letter
 
-cdef char letter_of(object value_type, str place) except 0:
-    """The letter of a wasmtime.ValType."""
+
+cdef char letter_of(const wasm_valtype_t *value_type, str place) except 0:
+    """The letter of a type, which the caller keeps."""
     # Not by wasm_valtype_kind: it aborts the process for types it does not know, and tells
     # (ref extern), which may not be null, from externref as little as (ref $f) from funcref.
-    for letter, known in value_types.items():
-        if ffi.wasmtime_wasm_valtype_equal(value_type.ptr(), known.ptr()):
-            return letter
+    cdef int i
+    for i in range(7):
+        if api.valtype_equal(value_type, known_types[i]):
+            return LETTERS[i]
     raise TypeError(f"{place} is of a type that is not converted here, only "
                     f"{', '.join(names_of_types(bytes(LETTERS)))} are; use wasmtime's own call")
 
 
-cdef bytes letters_of(object value_types, str place):
+cdef bytes letters_of(const wasm_valtype_vec_t *types, str place):
     cdef bytearray letters = bytearray()
-    for number, value_type in enumerate(value_types, 1):
-        letters.append(letter_of(value_type, f"{place} {number}"))
+    cdef size_t i
+    for i in range(types.size):
+        letters.append(letter_of(types.data[i], f"{place} {i + 1}"))
     return bytes(letters)
 
 
@@ -65,9 +72,9 @@ cdef class Signature:
     cdef bytes results
     cdef object type        # our FuncType
 
-    def __cinit__(self, function_type):
-        self.params = letters_of(function_type.params, "parameter")
-        self.results = letters_of(function_type.results, "result")
+    def __cinit__(self, bytes params not None, bytes results not None):
+        self.params = params
+        self.results = results
         self.type = FuncType(names_of_types(self.params), names_of_types(self.results))
         self.plan.params = self.params
         self.plan.results = self.results
@@ -79,6 +86,13 @@ cdef class Signature:
         """A type that belongs to no engine yet; the caller's, and no Python object's, which somebody could close."""
         params, results = new_vector(self.params), new_vector(self.results)
         return <wasm_functype_t *>address_in(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)))
+
+
+cdef Signature signature_of(const wasm_functype_t *type_):
+    """Of a type that the caller keeps. The library is asked for it, not wasmtime-py: what that makes of it, others can
+    find and change."""
+    return Signature(letters_of(api.functype_params(type_), "parameter"),
+                     letters_of(api.functype_results(type_), "result"))
 
 
 # --- Numbers and vectors ------------------------------------------------------------
