@@ -17,7 +17,7 @@ import pytest
 
 from externref import wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
-from externref.wasm2c.binary import Binary
+from externref.wasm2c.binary import read_binary
 from support import Calling, Payload
 
 
@@ -438,7 +438,7 @@ def test_element_segments_are_read_in_time_by_their_size():
     """Not by its square, in which a million would take an hour."""
     imported = section(2, leb(1) + name("h") + name("g") + b"\x03\x6f\x00")
     segment = section(9, leb(1) + b"\x05\x6f" + leb(10**6) + b"\x23\x00\x0b" * 10**6)
-    binary = Binary(b"\0asm\1\0\0\0" + imported + segment)
+    binary = read_binary(b"\0asm\1\0\0\0" + imported + segment)
     assert len(binary.elements[0].values) == 10**6
 
 

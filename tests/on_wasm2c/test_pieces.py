@@ -96,7 +96,7 @@ def large(size):
     length = lambda number: bytes([number & 127 | 128, number >> 7 & 127 | 128, number >> 14])  # noqa: E731
     code = b"\1" + length(len(body)) + body
     content = b"\x0a" + length(len(code)) + code
-    return binary.Binary(b"\0asm\1\0\0\0" + b"\1\4\1\x60\0\0" + b"\3\2\1\0" + content)
+    return binary.read_binary(b"\0asm\1\0\0\0" + b"\1\4\1\x60\0\0" + b"\3\2\1\0" + content)
 
 
 def test_how_many_pieces_depends_on_the_code_alone(monkeypatch):
@@ -106,7 +106,7 @@ def test_how_many_pieces_depends_on_the_code_alone(monkeypatch):
     for processors in (1, 100):
         monkeypatch.setattr(tools, "processors", lambda count=processors: count)
         assert {size: pieces.pieces_of(large(size)) for size in expected} == expected
-    no_code = binary.Binary(b"\0asm\1\0\0\0")
+    no_code = binary.read_binary(b"\0asm\1\0\0\0")
     assert pieces.pieces_of(no_code) == 1
 
 

@@ -9,7 +9,7 @@ from externref._activations import VMExternRefActivationsTable
 from externref._core import VMExternRef
 from externref._exports import Exports
 from externref._types import FuncType, GlobalType, MemoryType, TableType
-from externref.wasm2c.binary import Interface
+from externref.wasm2c.binary import Binary
 from externref.wasm2c.names import Frame
 
 GLUE_VERSION: int
@@ -33,7 +33,7 @@ class Port: ...
 class Code:
     def __new__(cls, *maker: Any) -> Self: ...
 
-def load(path: str, interface: Interface, /) -> Code: ...
+def load(path: str, binary: Binary, /) -> Code: ...
 
 @final
 class Store:

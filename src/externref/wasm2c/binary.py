@@ -45,19 +45,6 @@ class Export(NamedTuple):
     number: int         # the index among the items of its kind, imports first
 
 
-class Interface(NamedTuple):
-    """What linking goes by: of tuples alone, so that nobody changes it."""
-
-    sections: tuple[tuple[int, bytes], ...]     # for the names
-    types: tuple[FuncType, ...]
-    function_types: tuple[int, ...]
-    imports: tuple[Import, ...]
-    exports: tuple[Export, ...]
-    tables: tuple[TableType, ...]
-    memories: tuple[MemoryType, ...]
-    globals: tuple[GlobalType, ...]
-
-
 KINDS = (FuncType, TableType, MemoryType, GlobalType)
 
 # Where users find them. In the classes, mypy would no longer see named tuples.
@@ -166,98 +153,30 @@ def name(text: str) -> bytes:
     return unsigned(len(text)) + text.encode("ascii")
 
 
-class Binary:
-    """A valid module's binary; the types of what it has. Raises UnsupportedError."""
+class Binary(NamedTuple):
+    """A valid module's binary, and the types of what it has, by index and imports first.
 
-    def __init__(self, data: bytes) -> None:
-        self.sections = tuple(sections(data))
-        self.types = self.read(TYPE, Reader.function_type)
-        imports = self.read(IMPORT, self.read_import)
-        self.imports = tuple(item for item, _ in imports)
-        self.raw_imports = tuple(raw for _, raw in imports)     # what follows the names
-        # How many of each kind are imported.
-        self.imported = {kind: len(self.imported_types(kind)) for kind in KINDS}
-        # By index, imports first.
-        self.function_types = (*(Reader(raw[1:]).unsigned() for raw in self.raw_imports if raw[0] == 0),
-                               *self.read(FUNCTION, Reader.unsigned))
-        self.functions = tuple(self.types[index] for index in self.function_types)
-        self.tables = self.imported_types(TableType) + self.read(TABLE, self.read_table)
-        self.memories = self.imported_types(MemoryType) + self.read(MEMORY, Reader.memory_type)
-        self.globals = self.imported_types(GlobalType) + self.read(GLOBAL, self.read_global)
-        self.exports = self.read(EXPORT, self.read_export)
-        self.elements = self.read(ELEMENT, self.read_elements)
+    Of tuples alone: other threads run while the C compiler does, and what was compiled is what is linked.
+    """
 
-    def read(self, number: int, read: Callable[[Reader], T]) -> tuple[T, ...]:
-        """What the section of this number lists; nothing if there is none."""
-        reader = Reader(dict(self.sections).get(number, b"\0"))
-        return tuple(read(reader) for _ in range(reader.unsigned()))
+    sections: tuple[tuple[int, bytes], ...]
+    types: tuple[FuncType, ...]
+    function_types: tuple[int, ...]
+    imports: tuple[Import, ...]
+    exports: tuple[Export, ...]
+    tables: tuple[TableType, ...]
+    memories: tuple[MemoryType, ...]
+    globals: tuple[GlobalType, ...]
+    raw_imports: tuple[bytes, ...]      # what follows the names
+    elements: tuple[Elements, ...]
 
-    def imported_types(self, kind: type[T]) -> tuple[T, ...]:
-        return tuple(item.type for item in self.imports if isinstance(item.type, kind))
-
-    def read_import(self, reader: Reader) -> tuple[Import, bytes]:
-        module, field = reader.name(), reader.name()
-        start = reader.at
-        kind = reader.byte()
-        item: ExternType
-        if kind == 0:
-            item = self.types[reader.unsigned()]
-        elif kind == 1:
-            item = reader.table_type()
-        elif kind == 2:
-            item = reader.memory_type()
-        elif kind == 3:
-            item = reader.global_type()
-        else:
-            raise UnsupportedError("importing exception tags is not supported")
-        return Import(module, field, item), reader.data[start:reader.at]
-
-    def read_table(self, reader: Reader) -> TableType:
-        if reader.data[reader.at] == 0x40:
-            raise UnsupportedError("tables with an initial value are not supported")
-        return reader.table_type()
-
-    def read_global(self, reader: Reader) -> GlobalType:
-        result = reader.global_type()
-        reader.skip_constant()
-        return result
-
-    def read_export(self, reader: Reader) -> Export:
-        field, kind, index = reader.name(), reader.byte(), reader.unsigned()
-        if kind > 3:
-            raise UnsupportedError("exporting exception tags is not supported")
-        items: tuple[tuple[ExternType, ...], ...] = (self.functions, self.tables, self.memories, self.globals)
-        return Export(field, items[kind][index], index)
-
-    def read_elements(self, reader: Reader) -> Elements:
-        flags = reader.unsigned()
-        element, values = "funcref", []
-        if not flags & 1:       # active: the table, unless it is the first, and where to start
-            if flags & 2:
-                reader.unsigned()
-            reader.skip_constant()
-        if flags & 3:
-            if flags & 4:
-                element = reader.value_type()
-            else:
-                reader.byte()   # function indices
-        for _ in range(reader.unsigned()):
-            if not flags & 4:
-                reader.unsigned()
-                continue
-            start = reader.at
-            reader.skip_constant()
-            if element == "externref":
-                values.append(reader.unsigned_at(start + 1) if reader.data[start] == GLOBAL_GET else None)
-        return Elements(not flags & 1, element, tuple(values))
+    def imported(self, kind: type[ExternType]) -> int:
+        """How many items of the kind are imported."""
+        return len(imported_types(self.imports, kind))
 
     def exported_functions(self) -> list[int]:
         """Indices of the exported functions, each once."""
         return sorted({item.number for item in self.exports if isinstance(item.type, FuncType)})
-
-    def interface(self) -> Interface:
-        return Interface(self.sections, self.types, self.function_types, self.imports, self.exports,
-                         self.tables, self.memories, self.globals)
 
     def renamed(self) -> bytes:
         """The module with its imports and exports under plain names; custom sections are left out."""
@@ -265,9 +184,9 @@ class Binary:
             name("i") + name(str(k)) + rest for k, rest in enumerate(self.raw_imports))
         items = [(f"xf{i}", 0, i) for i in self.exported_functions()]
         for letter, kind, all_, imported in (
-            ("t", 1, self.tables, self.imported[TableType]),
-            ("m", 2, self.memories, self.imported[MemoryType]),
-            ("g", 3, self.globals, self.imported[GlobalType]),
+            ("t", 1, self.tables, self.imported(TableType)),
+            ("m", 2, self.memories, self.imported(MemoryType)),
+            ("g", 3, self.globals, self.imported(GlobalType)),
         ):
             items += [(f"x{letter}{i}", kind, i) for i in range(imported, len(all_))]
         exports = unsigned(len(items)) + b"".join(
@@ -278,6 +197,93 @@ class Binary:
         order = sorted(content, key=lambda number: {12: 9.5, 13: 5.5}.get(number, number))
         return b"\0asm\1\0\0\0" + b"".join(
             bytes([number]) + unsigned(len(content[number])) + content[number] for number in order)
+
+
+def read_binary(data: bytes) -> Binary:
+    """What a valid module has. Raises UnsupportedError."""
+    content = tuple(sections(data))
+    types = listed(content, TYPE, Reader.function_type)
+    found = listed(content, IMPORT, lambda reader: read_import(reader, types))
+    imports, raw_imports = tuple(item for item, _ in found), tuple(raw for _, raw in found)
+    function_types = (*(Reader(raw[1:]).unsigned() for raw in raw_imports if raw[0] == 0),
+                      *listed(content, FUNCTION, Reader.unsigned))
+    functions = tuple(types[index] for index in function_types)
+    tables = imported_types(imports, TableType) + listed(content, TABLE, read_table)
+    memories = imported_types(imports, MemoryType) + listed(content, MEMORY, Reader.memory_type)
+    globals_ = imported_types(imports, GlobalType) + listed(content, GLOBAL, read_global)
+    exports = listed(content, EXPORT, lambda reader: read_export(reader, (functions, tables, memories, globals_)))
+    return Binary(content, types, function_types, imports, exports, tables, memories, globals_, raw_imports,
+                  listed(content, ELEMENT, read_elements))
+
+
+def listed(content: tuple[tuple[int, bytes], ...], number: int, read: Callable[[Reader], T]) -> tuple[T, ...]:
+    """What the section of this number lists; nothing if there is none."""
+    reader = Reader(dict(content).get(number, b"\0"))
+    return tuple(read(reader) for _ in range(reader.unsigned()))
+
+
+def imported_types(imports: tuple[Import, ...], kind: type[T]) -> tuple[T, ...]:
+    return tuple(item.type for item in imports if isinstance(item.type, kind))
+
+
+def read_import(reader: Reader, types: tuple[FuncType, ...]) -> tuple[Import, bytes]:
+    module, field = reader.name(), reader.name()
+    start = reader.at
+    kind = reader.byte()
+    item: ExternType
+    if kind == 0:
+        item = types[reader.unsigned()]
+    elif kind == 1:
+        item = reader.table_type()
+    elif kind == 2:
+        item = reader.memory_type()
+    elif kind == 3:
+        item = reader.global_type()
+    else:
+        raise UnsupportedError("importing exception tags is not supported")
+    return Import(module, field, item), reader.data[start:reader.at]
+
+
+def read_table(reader: Reader) -> TableType:
+    if reader.data[reader.at] == 0x40:
+        raise UnsupportedError("tables with an initial value are not supported")
+    return reader.table_type()
+
+
+def read_global(reader: Reader) -> GlobalType:
+    result = reader.global_type()
+    reader.skip_constant()
+    return result
+
+
+def read_export(reader: Reader, items: tuple[tuple[ExternType, ...], ...]) -> Export:
+    field, kind, index = reader.name(), reader.byte(), reader.unsigned()
+    if kind > 3:
+        raise UnsupportedError("exporting exception tags is not supported")
+    return Export(field, items[kind][index], index)
+
+
+def read_elements(reader: Reader) -> Elements:
+    flags = reader.unsigned()
+    element, values = "funcref", []
+    if not flags & 1:       # active: the table, unless it is the first, and where to start
+        if flags & 2:
+            reader.unsigned()
+        reader.skip_constant()
+    if flags & 3:
+        if flags & 4:
+            element = reader.value_type()
+        else:
+            reader.byte()   # function indices
+    for _ in range(reader.unsigned()):
+        if not flags & 4:
+            reader.unsigned()
+            continue
+        start = reader.at
+        reader.skip_constant()
+        if element == "externref":
+            values.append(reader.unsigned_at(start + 1) if reader.data[start] == GLOBAL_GET else None)
+    return Elements(not flags & 1, element, tuple(values))
 
 
 def sections(data: bytes) -> Iterator[tuple[int, bytes]]:

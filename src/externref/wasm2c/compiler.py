@@ -10,7 +10,7 @@ from typing import Any
 
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store, load
-from externref.wasm2c.binary import Binary, Export, Import, UnsupportedError
+from externref.wasm2c.binary import Binary, Export, Import, UnsupportedError, read_binary
 from externref.wasm2c.cache import is_whole, keep, open_folder
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.pieces import names_of, pieces_of, sources
@@ -200,7 +200,7 @@ def compile(source: bytes | str | os.PathLike[str], cache: bool = True, timeout:
 def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool, tools: Tools,
                flags: list[str]) -> Module:
     """What compile() does, with a folder for what is needed only until the library is made."""
-    binary = Binary(to_binary(source, folder, tools))
+    binary = read_binary(to_binary(source, folder, tools))
     check_limits(binary)
     check_tail_calls(binary, folder, tools)
     compiler = require_compiler()
@@ -229,7 +229,7 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 def new_module(binary: Binary, library: Path) -> Module:
     """Loads the library. Raises OSError if it is none, AttributeError if it is not of our making."""
     module = Module.__new__(Module)
-    module._code = load(str(library), binary.interface())
+    module._code = load(str(library), binary)
     module.imports, module.exports = binary.imports, binary.exports
     return module
 

@@ -484,8 +484,8 @@ def mended_tail_calls(body: str, is_second: bool) -> str:
 
 def own_code(binary: Binary, code: str) -> list[str]:
     """The Wasm2cFunction of each function of the module's own, and of the second that tail calls have for it."""
-    imported, exported = binary.imported[FuncType], set(binary.exported_functions())
-    names = {i: f"w2c_m_xf{i}_0" if i in exported else f"w2c_m_f{i}" for i in range(imported, len(binary.functions))}
+    imported, exported = binary.imported(FuncType), set(binary.exported_functions())
+    names = {i: f"w2c_m_xf{i}_0" if i in exported else f"w2c_m_f{i}" for i in range(imported, len(binary.function_types))}
     second = set(re.findall(r"^(?:static )?void (wasm_tailcall_w2c_m_x?f\d+(?:_0)?)\(", code, re.MULTILINE))
     return [f"{{(void (*)(void)){prefix}{name}, {i}}}" for i, name in names.items()
             for prefix in ("", "wasm_tailcall_") if not prefix or prefix + name in second]
@@ -494,7 +494,7 @@ def own_code(binary: Binary, code: str) -> list[str]:
 def glue(binary: Binary, code: str) -> str:
     """The C of the shared library, which includes module.c, the mended code that wasm2c wrote of binary.renamed()."""
     # An exported function's own code; that of an import is called through its instance.
-    imported = binary.imported[FuncType]
+    imported = binary.imported(FuncType)
     exports = [f"w2c_m_xf{item.number}" + ("" if item.number < imported else "_0")
                for item in binary.exports if isinstance(item.type, FuncType)]
     functions = own_code(binary, code)

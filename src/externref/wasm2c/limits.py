@@ -37,15 +37,15 @@ def sizes_of(type_: FuncType) -> tuple[int, int]:
 
 def check_limits(binary: Binary) -> None:
     """Raises UnsupportedError if the module is over a limit that can be seen before it is compiled."""
-    if len(binary.functions) > FUNCTION_LIMIT:
-        raise UnsupportedError(f"{len(binary.functions)} functions, at most {FUNCTION_LIMIT} are supported")
+    if len(binary.function_types) > FUNCTION_LIMIT:
+        raise UnsupportedError(f"{len(binary.function_types)} functions, at most {FUNCTION_LIMIT} are supported")
     for k, type_ in enumerate(binary.types):
         for values, what in ((type_.params, "parameters"), (type_.results, "results")):
             if len(values) > VALUES_LIMIT:
                 raise UnsupportedError(f"function type {k}: {len(values)} {what}, "
                                        f"at most {VALUES_LIMIT} are supported")
     params = [sizes_of(type_)[0] for type_ in binary.types]
-    for index, (length, local_bytes) in enumerate(bodies(binary), binary.imported[FuncType]):
+    for index, (length, local_bytes) in enumerate(bodies(binary), binary.imported(FuncType)):
         if length > BODY_LIMIT:
             raise UnsupportedError(f"{describe(binary, index)}: its body has {length} bytes, "
                                    f"at most {BODY_LIMIT} are supported")

@@ -222,11 +222,11 @@ cdef class Code:
     def __cinit__(self, *maker):
         require_maker(maker, MAKER, "a module is compiled by externref.wasm2c.compile()")
 
-    cdef int begin(self, str path, interface) except -1:
+    cdef int begin(self, str path, binary) except -1:
         cdef size_t i
         cdef list found = hidden([])
-        cdef tuple types = field(interface, 1)
-        self.sections = field(interface, 0)
+        cdef tuple types = field(binary, 1)
+        self.sections = field(binary, 0)
         # SAFETY: the compiler made the library from our glue.
         self.module = (<const Wasm2cModule *(*)(const Wasm2cHost *) noexcept>entry_of(os.fsencode(path)))(&host)
         if self.module.version != WASM2C_GLUE_VERSION or self.module.type_count != <size_t>len(types):
@@ -235,14 +235,14 @@ cdef class Code:
             found.append(new_signature(types[i], &self.module.types[i]))
         self.signatures = tuple(found)
         found = hidden([])
-        for number in field(interface, 2):
+        for number in field(binary, 2):
             found.append(self.signatures[number])
         self.functions = tuple(found)
-        self.tables = types_of(field(interface, 5))
-        self.memories = types_of(field(interface, 6))
-        self.globals = types_of(field(interface, 7))
-        self.read_imports(field(interface, 3))
-        self.read_exports(field(interface, 4))
+        self.tables = types_of(field(binary, 5))
+        self.memories = types_of(field(binary, 6))
+        self.globals = types_of(field(binary, 7))
+        self.read_imports(field(binary, 3))
+        self.read_exports(field(binary, 4))
         return 0
 
     cdef int read_imports(self, imports) except -1:
@@ -349,11 +349,11 @@ cdef tuple types_of(types):
     return tuple(found)
 
 
-def load(str path not None, interface not None, /):
-    """The Code of a library that the compiler made of a Binary with this interface.
+def load(str path not None, binary not None, /):
+    """The Code of a library that the compiler made of this Binary.
 
     Raises OSError if it is no library, or another version's, AttributeError if it is not of our making.
     """
     cdef Code code = <Code>make_secretly(Code, MAKER)
-    code.begin(path, interface)
+    code.begin(path, binary)
     return code
