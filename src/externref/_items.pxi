@@ -98,7 +98,7 @@ cdef int refuse_growth(str what, number) except -1:
 
 
 cdef int require_externref(char letter, str what) except -1:
-    if letter != EXTERNREF:
+    if letter != EXTERNREF and letter != NON_NULL:
         raise TypeError(f"{what} {name_of_type(letter)}")
     return 0
 

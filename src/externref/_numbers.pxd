@@ -27,6 +27,7 @@ cdef extern from *:
     #define EXTERNREF_F64 'd'
     #define EXTERNREF_EXTERNREF 'e'
     #define EXTERNREF_FUNCREF 'r'
+    #define EXTERNREF_NON_NULL 'n'
     #define EXTERNREF_V128 'o'
     #define EXTERNREF_V128_SIZE 16
 
@@ -37,13 +38,14 @@ cdef extern from *:
         double f64;
     } ExternrefNumber;
     """
-    # A WebAssembly value type, as a byte of a signature: the letter that wasm2c has for it.
+    # A WebAssembly value type, as a byte of a signature: the letter that wasm2c has for it, if it knows the type.
     const char I32 "EXTERNREF_I32"
     const char I64 "EXTERNREF_I64"
     const char F32 "EXTERNREF_F32"
     const char F64 "EXTERNREF_F64"
     const char EXTERNREF "EXTERNREF_EXTERNREF"
     const char FUNCREF "EXTERNREF_FUNCREF"
+    const char NON_NULL "EXTERNREF_NON_NULL"
     const char V128 "EXTERNREF_V128"
     enum: V128_SIZE "EXTERNREF_V128_SIZE"
 
@@ -60,7 +62,7 @@ ctypedef str (*Describe)(object place, Py_ssize_t index, char letter)
 cdef inline str name_of_type(char letter):
     """The name of a value type."""
     return {I32: "i32", I64: "i64", F32: "f32", F64: "f64", V128: "v128", EXTERNREF: "externref",
-            FUNCREF: "funcref"}[letter]
+            FUNCREF: "funcref", NON_NULL: "(ref extern)"}[letter]
 
 
 cdef inline int64_t limit_of(str name, value, unit, str what="a number") except? -1:

@@ -68,7 +68,7 @@ def test_types_that_are_not_converted(store):
 
 
 def test_functions_of_types_that_are_not_converted_are_values(store):
-    module = wasmtime.Module(store.engine, """(module (func $f (param (ref extern)) (result i32) (i32.const 7))
+    module = wasmtime.Module(store.engine, """(module (func $f (param anyref) (result i32) (i32.const 7))
         (table (export "t") 2 funcref) (elem (i32.const 0) func $f))""")
     t = ew.bind(store, wasmtime.Instance(store, module, []).exports(store)).t
     f = t[1] = t[0]

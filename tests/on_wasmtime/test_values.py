@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import wasmtime
@@ -78,7 +79,7 @@ def test_a_later_parameter_that_does_not_fit_is_named_and_nothing_leaks(instanti
     assert len(dropped) == 5
 
 
-@pytest.mark.parametrize("kind", ["(ref extern)", "anyref", "(ref null $f)", "exnref"])
+@pytest.mark.parametrize("kind", ["anyref", "(ref null $f)", "exnref"])
 def test_types_that_are_not_converted_are_refused_by_name_of_their_place(store, kind):
     module = wasmtime.Module(store.engine, f"""(module (type $f (func (param i32)))
         (func (export "param") (param i32 {kind})) (func (export "result") (result {kind}) unreachable))""")
@@ -153,3 +154,79 @@ def test_nothing_is_made_by_hand(cls):
                  lambda: cls(EqualToAll()), lambda: cls(EqualToAll(), 1), lambda: object.__new__(cls)):
         with pytest.raises(TypeError, match="bind|host function|not safe|argument"):
             make()
+
+
+# --- (ref extern), which is never null
+
+NON_NULL = """(module (type $nothing (struct))
+    (import "" "get" (func $get (result (ref extern))))
+    (table (export "t") 2 9 (ref extern) (extern.convert_any (struct.new $nothing)))
+    (global (export "g") (mut (ref extern)) (extern.convert_any (struct.new $nothing)))
+    (func (export "id") (param (ref extern)) (result (ref extern)) local.get 0)
+    (func (export "both") (param (ref extern) i32 externref) (result externref (ref extern)) local.get 2 local.get 0)
+    (func (export "got") (result (ref extern)) call $get))"""
+
+
+@pytest.fixture
+def non_null(store):
+    """Its exports, bound; got() gives what the list `given` has last."""
+    module, given = wasmtime.Module(store.engine, NON_NULL), []
+    get = ew.func(store, module.imports[0].type, lambda: given[-1])
+    exports = ew.bind(store, wasmtime.Instance(store, module, [get]).exports(store))
+    return SimpleNamespace(given=given, **{name: exports[name] for name in ("t", "g", "id", "both", "got")})
+
+
+def test_a_reference_that_is_never_null_carries_any_object(non_null, collect, make_payload):
+    dropped = []
+    thing = make_payload(dropped)
+    non_null.given.append(thing)
+    assert non_null.id(thing) is non_null.got() is thing
+    assert non_null.both(thing, 1, None) == (None, thing)
+    assert non_null.id.refs(thing).value is thing
+    non_null.g.value = non_null.t[1] = thing
+    assert non_null.t.grow(3, thing) == 2
+    non_null.t.fill(0, thing, 1)
+    assert non_null.g.value is non_null.g.ref.value is non_null.t.ref(1).value is thing
+    assert non_null.t[:] == [thing] * 5
+    assert str(non_null.id.type) == "((ref extern)) -> ((ref extern))"
+    assert str(non_null.t.type) == "table of 5 to 9 (ref extern)"
+    assert str(non_null.g.type) == "mutable global of (ref extern)"
+    non_null.given.clear()
+    non_null.g.value = 1
+    non_null.t[:] = [2] * 5
+    del thing
+    collect()
+    assert len(dropped) == 1
+
+
+@pytest.mark.parametrize("use", [
+    lambda exports: exports.id(None), lambda exports: exports.both(None, 1, 2), lambda exports: exports.got(),
+    lambda exports: exports.t.__setitem__(0, None), lambda exports: exports.t.fill(0, None, 2),
+    lambda exports: exports.t.grow(1), lambda exports: setattr(exports.g, "value", None)])
+def test_a_reference_that_is_never_null_is_not_none(non_null, use):
+    non_null.given.append(None)
+    with pytest.raises(TypeError, match=r"\(\(ref extern\)\): expected an object, not NoneType"):
+        use(non_null)
+    assert len(non_null.t) == 2
+
+
+# --- anyref
+
+def test_a_module_keeps_host_objects_as_anyref(instantiate, collect, make_payload):
+    module = instantiate("""(module (type $pair (struct (field anyref) (field anyref)))
+        (global $kept (mut (ref null $pair)) (ref.null $pair))
+        (func (export "keep") (param externref externref)
+            (global.set $kept (struct.new $pair (any.convert_extern (local.get 0)) (any.convert_extern (local.get 1)))))
+        (func (export "take") (result externref externref)
+            (extern.convert_any (struct.get $pair 0 (global.get $kept)))
+            (extern.convert_any (struct.get $pair 1 (global.get $kept)))
+            (global.set $kept (ref.null $pair))))""")
+    dropped = []
+    things = make_payload(dropped), make_payload(dropped)
+    module.keep(*things)
+    collect()
+    assert dropped == []
+    assert module.take() == things
+    del things
+    collect()
+    assert len(dropped) == 2

@@ -48,7 +48,7 @@ from libc.string cimport memcpy, strlen
 from externref._core cimport (
     VMExternRef, end_record, lend_value, new_record, object_of, raw_of_record)
 from externref._numbers cimport (
-    EXTERNREF, F32, F64, FUNCREF, I32, I64, V128, V128_SIZE, Number, fits_address, get_number, limit_of, name_of_type,
+    EXTERNREF, F32, F64, FUNCREF, I32, I64, NON_NULL, V128, V128_SIZE, Number, fits_address, get_number, limit_of, name_of_type,
     put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, hidden, items_of, let_others_run,
@@ -64,7 +64,6 @@ from wasmtime import _ffi as ffi
 from wasmtime import _func as wasmtime_func_module
 from wasmtime._extern import wrap_extern
 from wasmtime._instance import InstanceExports
-from wasmtime._types import take_owned_valtype
 from wasmtime._value import _unintern
 
 from externref._signature import signature

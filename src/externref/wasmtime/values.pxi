@@ -5,14 +5,29 @@
 
 # --- Types --------------------------------------------------------------------------
 
-cdef tuple LETTERS = (I32, I64, F32, F64, V128, EXTERNREF, FUNCREF)
-cdef dict value_types = {
-    letter: getattr(wasmtime.ValType, name_of_type(letter))() for letter in LETTERS if letter != V128}
-value_types[V128] = wasmtime.ValType._from_ptr(ffi.wasmtime_wasm_valtype_v128(), None)  # it has no name there
-cdef dict value_kinds = {letter: getattr(ffi, f"WASMTIME_{name_of_type(letter).upper()}").value for letter in LETTERS}
+cdef tuple LETTERS = (I32, I64, F32, F64, V128, EXTERNREF, NON_NULL, FUNCREF)
+
+
+cdef object value_type(char letter):
+    """wasmtime-py's object for it."""
+    if letter == V128:      # it has no name there
+        return wasmtime.ValType._from_ptr(ffi.wasmtime_wasm_valtype_v128(), None)
+    if letter != NON_NULL:
+        return getattr(wasmtime.ValType, name_of_type(letter))()
+    # The C API makes none, but tells those that a module has.
+    config = wasmtime.Config()
+    config.wasm_function_references = True
+    module = wasmtime.Module(wasmtime.Engine(config), '(module (import "" "" (global (ref extern))))')
+    return module.imports[0].type.content
+
+
+cdef dict value_types = {letter: value_type(letter) for letter in LETTERS}
+cdef dict value_kinds = {
+    letter: getattr(ffi, f"WASMTIME_{name_of_type(EXTERNREF if letter == NON_NULL else letter).upper()}").value
+    for letter in LETTERS}
 hidden(value_types), hidden(value_kinds)
 
-cdef const wasm_valtype_t *known_types[7]     # of LETTERS
+cdef const wasm_valtype_t *known_types[8]     # of LETTERS
 for position, known_letter in enumerate(LETTERS):
     known_types[<int>position] = <const wasm_valtype_t *>address_in(value_types[known_letter].ptr())
 del position, known_letter
@@ -20,10 +35,9 @@ del position, known_letter
 
 cdef char letter_of(const wasm_valtype_t *value_type, str place) except 0:
     """The letter of a type, which the caller keeps."""
-    # Not by wasm_valtype_kind: it aborts the process for types it does not know, and tells
-    # (ref extern), which may not be null, from externref as little as (ref $f) from funcref.
+    # Not by wasm_valtype_kind: it aborts the process for types it does not know, (ref extern) and v128 among them.
     cdef int i
-    for i in range(7):
+    for i in range(8):
         if api.valtype_equal(value_type, known_types[i]):
             return LETTERS[i]
     raise TypeError(f"{place} is of a type that is not converted here, only "
@@ -50,9 +64,7 @@ cdef object new_vector(bytes letters):
     vector = ffi.wasm_valtype_vec_t()
     ffi.wasm_valtype_vec_new_uninitialized(ctypes.byref(vector), len(letters))
     for i, letter in enumerate(letters):
-        # A v128's kind must not be asked for, see letter_of().
-        vector.data[i] = (
-            ffi.wasmtime_wasm_valtype_v128() if letter == V128 else take_owned_valtype(value_types[letter]))
+        vector.data[i] = ffi.wasm_valtype_copy(value_types[letter].ptr())
     return vector
 
 
@@ -164,6 +176,17 @@ cdef int put_externref(StoreState state, object value, wasmtime_externref_t *out
     if not try_put_externref(state, value, out):
         raise wasmtime.WasmtimeError("failed to create an externref value: the store's heap for references is full, "
                                      "or its engine has none")
+    return 0
+
+
+cdef inline bint is_externref(char letter) noexcept nogil:
+    return letter == EXTERNREF or letter == NON_NULL
+
+
+cdef int refuse_null(const wasmtime_externref_t *root, object place, Py_ssize_t index) except -1:
+    """Refuses what would be null where it must not be: compiled code does not look again."""
+    if root.store_id == 0:
+        return refuse_kind("an object", None, describe, place, index, NON_NULL)
     return 0
 
 
@@ -281,6 +304,9 @@ cdef int put_slot(StoreState state, char letter, object value, wasmtime_val_raw_
         put_func(state, value, &func, place, index)
         # SAFETY: what it gives lives as long as the store, and does not move.
         raw.funcref = api.func_to_raw(state.context, &func) if func.store_id != 0 else NULL
+    elif letter == NON_NULL:
+        put_externref(state, value, root)
+        refuse_null(root, place, index)
     else:
         put_raw_number(raw, letter, value, place, index)
     return 0
@@ -289,7 +315,7 @@ cdef int put_slot(StoreState state, char letter, object value, wasmtime_val_raw_
 cdef object get_slot(StoreState state, char letter, const wasmtime_val_raw_t *raw, const wasmtime_externref_t *root,
                      bint as_refs):
     cdef wasmtime_func_t func
-    if letter == EXTERNREF:
+    if is_externref(letter):
         return get_externref(state, root, as_refs)
     if letter == FUNCREF:
         func.store_id = 0
@@ -329,7 +355,7 @@ cdef void roots_to_raws(wasmtime_context_t *context, const char *letters, int co
     """Gives compiled code its references: nothing may collect before it has them."""
     cdef int i
     for i in range(count):
-        if letters[i] == EXTERNREF:
+        if is_externref(letters[i]):
             raws[i].i64 = 0
             if roots[i].store_id != 0:
                 raws[i].externref = api.externref_to_raw(context, &roots[i])
@@ -340,7 +366,7 @@ cdef void raws_to_roots(wasmtime_context_t *context, const char *letters, int co
     """Roots what compiled code gave: nothing may have collected since."""
     cdef int i
     for i in range(count):
-        if letters[i] == EXTERNREF and raws[i].externref != 0:
+        if is_externref(letters[i]) and raws[i].externref != 0:
             api.externref_from_raw(context, raws[i].externref, &roots[i])
 
 
@@ -353,6 +379,9 @@ cdef int put_val(StoreState state, char letter, object value, wasmtime_val_t *ou
         put_externref(state, value, &out.of.externref)
     elif letter == FUNCREF:
         put_func(state, value, &out.of.funcref, place, 0)
+    elif letter == NON_NULL:
+        put_externref(state, value, &out.of.externref)
+        refuse_null(&out.of.externref, place, 0)
     else:
         put_raw_number(&out.of.number, letter, value, place, 0)
     return 0
@@ -361,7 +390,7 @@ cdef int put_val(StoreState state, char letter, object value, wasmtime_val_t *ou
 cdef object take_val(StoreState state, char letter, wasmtime_val_t *val, bint as_refs):
     """The Python value, and gives up what is in `val`."""
     try:
-        if letter == EXTERNREF:
+        if is_externref(letter):
             return get_externref(state, &val.of.externref, as_refs)
         if letter == FUNCREF:
             return get_func(state, &val.of.funcref)
@@ -371,5 +400,5 @@ cdef object take_val(StoreState state, char letter, wasmtime_val_t *val, bint as
 
 
 cdef void drop_val(char letter, wasmtime_val_t *val) noexcept:
-    if letter == EXTERNREF:
+    if is_externref(letter):
         unroot(&val.of.externref, 1)
