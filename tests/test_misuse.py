@@ -50,10 +50,18 @@ def test_no_address(take, ptr):
         take(ptr)
 
 
-@pytest.mark.parametrize("ptr", [1.0, "1", None, [], object(), VMExternRef])
+@pytest.mark.parametrize("ptr", [1.0, "1", [], object(), VMExternRef])
 def test_no_int(take, ptr):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=f"expected an address as an int, .* not {type(ptr).__name__}"):
         take(ptr)
+
+
+def test_none_is_null_where_that_is_asked_for(take):
+    if take is option_from_raw:
+        assert take(None) is None
+    else:
+        with pytest.raises(TypeError, match="None is no reference.* option_from_raw"):
+            take(None)
 
 
 def test_an_index_is_an_int(take):

@@ -37,8 +37,10 @@ def write(path, text):
 def test_types_as_users_write_them(tmp_path):
     program = write(tmp_path / "program.py", """
 import io
-from typing import assert_type
-from externref import VMExternRef, option_into_raw, stats
+from ctypes import CDLL, c_int, c_void_p
+from typing import Any, assert_type
+from externref import VMExternRef, option_from_raw, option_into_raw, stats
+from externref.ctypes import callback, lent, moved
 
 ref = VMExternRef(io.StringIO())
 assert_type(ref, VMExternRef[io.StringIO])
@@ -52,6 +54,14 @@ with ref.borrow() as ptr:
     assert_type(ptr, int)
 with ref as again:
     assert_type(again, VMExternRef[io.StringIO])
+assert_type(VMExternRef.from_raw(c_void_p(ref.into_raw())), VMExternRef[Any])
+assert_type(option_from_raw(None), VMExternRef[Any] | None)
+lib = CDLL(None)
+lib.take.restype = moved
+@callback(moved, lent, c_int)
+def transform(ref: VMExternRef[int] | None, number: int) -> VMExternRef[int] | None:
+    return ref
+lib.visit(transform)
 def annotated(ref: VMExternRef[int]) -> int:
     return ref.value
 """)

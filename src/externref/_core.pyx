@@ -53,8 +53,8 @@ Who owns a count is a handle or a raw owner, and from_raw() takes raw owners' al
 pointer can be seen by code that counts, so that nobody takes the block for private meanwhile::
 
     owner                                                  handle   lends
-    a wrapper                                              yes      as_raw(), ctypes arguments: for good
-    an argument lent (Function's r), an open borrow()      yes      yes
+    a wrapper                                              yes      as_raw(): for good
+    an argument lent (Function's r, ctypes), an open borrow()  yes  yes
     an argument to be moved, before the callee has it      yes      no
     a result, while Python's object for it is made         yes      no
     an entry of an activations table that Python made      yes      yes
@@ -202,16 +202,15 @@ cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
     return left >= right
 
 
-cdef object c_void_p = None     # ctypes.c_void_p, once it is needed
+cdef object new_parameter = None        # externref.ctypes.new_parameter, once it is needed
 
 
 cdef object as_parameter(VMExternRef self):
-    # A bare int would travel as a C int where a function has no argtypes.
-    global c_void_p
-    if c_void_p is None:
-        from ctypes import c_void_p as imported
-        c_void_p = imported
-    return c_void_p(lend(self))
+    global new_parameter
+    if new_parameter is None:
+        from externref.ctypes import new_parameter as imported
+        new_parameter = imported
+    return new_parameter(self)
 
 
 @cython.final
@@ -363,10 +362,10 @@ cdef class VMExternRef:
     def from_raw(ptr, /):
         """Take over the count that the raw pointer owns: the reverse of into_raw().
 
-        ptr: the address, an int, at most once for each count that was moved out or that
-            compiled code added.
+        ptr: the address, an int, a ctypes.c_void_p or a cffi `void *`; at most once for each count that
+            was moved out or that compiled code added.
         Raises InvalidRawPointerError if ptr is null, misaligned, was never handed out, is
-        freed, or if no raw owner is left to take over; TypeError if it is no int. A stale
+        freed, or if no raw owner is left to take over; TypeError if it is none of these. A stale
         address that a newer handed-out allocation occupies cannot be told apart.
 
         Source: VMExternRef::from_raw.
@@ -389,8 +388,8 @@ cdef class VMExternRef:
     def clone_from_raw(ptr, /):
         """A new owner of the allocation at ptr, whose present owners keep theirs.
 
-        ptr: the address, an int.
-        Raises InvalidRawPointerError as from_raw() does, also if compiled code has just
+        ptr: the address, as for from_raw().
+        Raises InvalidRawPointerError and TypeError as from_raw() does, also if compiled code has just
         dropped the last reference; OverflowError if the count is at its limit.
         """
         cdef VMExternRef self = spent_wrapper()
@@ -410,18 +409,26 @@ cdef class VMExternRef:
 
     @property
     def _as_parameter_(self):
-        """For ctypes: the lent pointer as a c_void_p; see as_raw()."""
+        """For ctypes: the raw pointer, lent, as a c_void_p, which is an owner of its own for as long as it lives.
+
+        ctypes keeps it for the call: strong_count is one higher during it, and the pointer stays valid to its end
+        whatever happens to the wrapper. C code that keeps the pointer clones it before it returns.
+        Raises MovedError if spent, MemoryError, OverflowError if the count is at its limit.
+        """
         return as_parameter(self)
 
     @staticmethod
     def from_param(value, /):
-        """For ctypes' argtypes: a VMExternRef passes its lent pointer, None passes NULL.
+        """For ctypes, in argtypes: a VMExternRef lends its pointer for the call, None passes NULL.
 
-        Raises TypeError for anything else, MovedError if spent.
+        Returns the same as _as_parameter_, or None. Raises what that does, and TypeError for anything else; in a
+        call ctypes makes ctypes.ArgumentError of each, which names the argument.
         """
         if value is None:
             return None
-        require_ref(value)
+        if not isinstance(value, VMExternRef):
+            raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}; the argtypes of what is "
+                            "moved, by into_raw(), is ctypes.c_void_p")
         return as_parameter(value)
 
     # -- Identity: of the allocation
@@ -498,8 +505,11 @@ def option_into_raw(ref, /):
 
 
 def option_from_raw(ptr, /):
-    """VMExternRef.from_raw(ptr), or None for 0. Raises what from_raw() does."""
-    ptr = PyNumber_Index(ptr)
+    """VMExternRef.from_raw(ptr), or None for the null pointer: 0, a null c_void_p or `void *`, or None, as ctypes
+    has it. Raises what from_raw() does."""
+    if ptr is None:
+        return None
+    ptr = index_of(ptr)
     return VMExternRef.from_raw(ptr) if ptr else None
 
 

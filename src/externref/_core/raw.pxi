@@ -27,6 +27,23 @@ cdef inline object hand_out(VMExternData *data):
     return ptr
 
 
+cdef extern from "Python.h":
+    bint PyIndex_Check(object) noexcept
+
+cdef object address_in = None   # externref._pointers.address_in, once it is needed
+
+
+cdef object index_of(object ptr):
+    """The int in what may be given as a raw pointer. TypeError; may run arbitrary code."""
+    global address_in
+    if PyIndex_Check(ptr):
+        return PyNumber_Index(ptr)
+    if address_in is None:
+        from externref._pointers import address_in as imported
+        address_in = imported
+    return PyNumber_Index(address_in(ptr))
+
+
 cdef int expose(VMExternRef self) except -1:
     """Lends the raw pointer for as long as the block lives."""
     global live_exposed
@@ -47,7 +64,7 @@ cdef VMExternData *registered_block(object ptr) except NULL:
     """The block at an address that was handed out; InvalidRawPointerError for any other."""
     cdef uintptr_t address
     if not isinstance(ptr, int):
-        ptr = PyNumber_Index(ptr)
+        ptr = index_of(ptr)
     if not fits_address(ptr, &address):
         raise InvalidRawPointerError(no_address(ptr))
     if address == 0:

@@ -8,6 +8,7 @@ cdef extern from "Python.h":
     PyObject *Py_True
     PyObject *Py_False
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
+    void Py_SET_TYPE(PyObject *, PyTypeObject *) noexcept
     bint PyType_IS_GC(PyTypeObject *) noexcept
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept
     Py_ssize_t PyDict_GET_SIZE(PyObject *) noexcept
@@ -233,6 +234,20 @@ cdef PyObject *clone_ref(VMExternRef self) except NULL:
 cdef richcmpfunc slow_richcompare     # what Cython made of __richcmp__
 
 
+@cython.final
+@cython.internal
+cdef class ReferenceType(type):
+    """VMExternRef's own type, which answers ctypes when VMExternRef is to be a restype.
+
+    ctypes would call VMExternRef with a C int, half an address, and box that. It asks for _check_retval_ first;
+    as an attribute of VMExternRef itself, dir() would list it, and inspect.getmembers() would end in its error.
+    """
+    @property
+    def _check_retval_(self):
+        raise TypeError("VMExternRef cannot be a restype, for which ctypes has a C int and no address: "
+                        "use externref.ctypes.moved, or externref.ctypes.lent")
+
+
 cdef void prepare_type() noexcept:
     """Makes VMExternRef a collected type with an allocation of its own.
 
@@ -249,6 +264,7 @@ cdef void prepare_type() noexcept:
     slow_richcompare = cls.tp_richcompare
     cls.tp_richcompare = wrapper_richcompare
     make_collected(VMExternRef, wrapper_traverse, wrapper_clear)
+    Py_SET_TYPE(<PyObject *>VMExternRef, <PyTypeObject *>ReferenceType)
 
 
 prepare_type()

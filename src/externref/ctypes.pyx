@@ -1,0 +1,197 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""References in ctypes: what functions and callbacks take and return. docs/ctypes.md has an example of each.
+
+    lib.keep.argtypes = [VMExternRef]               # lends for the call; None passes NULL
+    lib.take.restype = externref.ctypes.moved       # a VMExternRef comes back, or None for NULL
+
+    @externref.ctypes.callback(None, externref.ctypes.lent, ctypes.c_int)
+    def on_event(ref, event): ...                   # gets a VMExternRef, or None for NULL
+
+VMExternRef itself imports this module when it is first an argument; nothing else of the package imports ctypes.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from libc.stdint cimport uintptr_t
+
+from externref._core cimport VMExternRef, end_hold, hold_registered
+from externref._python cimport hidden
+
+import ctypes
+
+from externref._core import option_from_raw, option_into_raw
+
+cdef extern from "Python.h":
+    void PyErr_SetObject(object, object) noexcept
+    void PyErr_WriteUnraisable(object) noexcept
+
+__all__ = ["callback", "lent", "moved"]
+
+
+# --- Arguments ----------------------------------------------------------------------
+
+@cython.final
+@cython.internal
+cdef class Owner:
+    """A hold that lends, as an object: no method of it ends it early."""
+    cdef void *held
+
+    def __dealloc__(self):
+        cdef void *held = self.held
+        self.held = NULL
+        end_hold(held, True)
+
+
+class Parameter(ctypes.c_void_p):
+    """What a VMExternRef passes. ctypes keeps a c_void_p until the call is over, and this one owns a count."""
+
+    __slots__ = ("owner",)
+
+
+cdef object give_owner = Parameter.owner.__set__
+del Parameter.owner     # so that nobody takes the owner away in the middle of a call
+
+
+def new_parameter(ref, /):
+    """For VMExternRef.from_param."""
+    cdef Owner owner
+    parameter = hidden(Parameter())     # from gc.get_objects(): what ctypes has, nobody else has
+    owner = Owner.__new__(Owner)
+    owner.held = hold_registered(ref, True)
+    give_owner(parameter, owner)
+    parameter.value = <uintptr_t>owner.held
+    return parameter
+
+
+# --- Results ------------------------------------------------------------------------
+
+cdef object address_of(object word):
+    """The address, an int, or None for NULL. ctypes makes an instance first, for a subclass of `moved` or `lent`."""
+    return word.value if isinstance(word, ctypes._SimpleCData) else word
+
+
+class Result:
+    """What `moved` and `lent` share. ctypes gives `_check_retval_` the whole word that a function returned."""
+
+    def __new__(cls, *call):
+        if not call:
+            return super().__new__(cls)
+        # As an errcheck, it does the same.
+        if len(call) != 3 or getattr(call[1], "restype", None) is not ctypes.c_void_p:
+            raise TypeError(f"externref.ctypes.{cls.__name__} is a restype, and not to be called: "
+                            f"function.restype = externref.ctypes.{cls.__name__}")
+        return cls._check_retval_(call[0])
+
+
+class moved(Result, ctypes._SimpleCData):
+    """The restype of a function that moves a reference out: it gives its count up, and the VMExternRef owns that.
+
+        lib.take.restype = externref.ctypes.moved
+
+    A call returns a VMExternRef, or None for NULL. It raises InvalidRawPointerError if there is no raw owner to take
+    over from: then the function lends. Any thread; ctypes has the GIL again when it converts a result.
+    """
+
+    _type_ = "P"
+
+    @staticmethod
+    def _check_retval_(word, /):
+        return option_from_raw(address_of(word))
+
+
+class lent(Result, ctypes._SimpleCData):
+    """The restype of a function that lends a reference: it keeps its count, and the VMExternRef is a clone.
+
+        lib.peek.restype = externref.ctypes.lent
+
+    A call returns a VMExternRef, or None for NULL. It raises InvalidRawPointerError if the reference is gone, and
+    OverflowError if its count is at its limit. Who lends keeps the count until the GIL is back, since another thread
+    may run before; with a ctypes.PyDLL, which keeps the GIL, none does.
+    """
+
+    _type_ = "P"
+
+    @staticmethod
+    def _check_retval_(word, /):
+        address = address_of(word)
+        return None if address is None else VMExternRef.clone_from_raw(address)
+
+
+def refuse_argument(cls, value, /):
+    """Raises TypeError: `moved` and `lent` are not for argtypes."""
+    raise TypeError(f"externref.ctypes.{cls.__name__} is for results: an argument that is lent has VMExternRef in "
+                    "argtypes; one that is moved has ctypes.c_void_p, and is passed as ref.into_raw()")
+
+
+# Only now: ctypes puts c_void_p's from_param, which takes nearly everything, into each new class with this _type_.
+moved.from_param = classmethod(refuse_argument)
+lent.from_param = classmethod(refuse_argument)
+
+
+# --- Callbacks ----------------------------------------------------------------------
+
+@cython.final
+@cython.internal
+cdef class Callback:
+    """What ctypes calls. In C, so that no exception, Ctrl-C's neither, can leave it: ctypes would return a word
+    that nobody has set."""
+    cdef object function
+    cdef object restype
+    cdef tuple argtypes
+    cdef object zero
+
+    def __call__(self, *words):
+        try:
+            result = self.function(*self.received(words))
+            if self.restype is moved:
+                return option_into_raw(result.clone() if type(result) is VMExternRef else result)
+            return result
+        except BaseException as error:
+            PyErr_SetObject(type(error), error)
+            PyErr_WriteUnraisable(self.function)
+            return self.zero
+
+    cdef list received(self, tuple words):
+        # First what was moved: it is ours, whatever is wrong with the rest.
+        cdef list values = [option_from_raw(word) if kind is moved else word
+                            for kind, word in zip(self.argtypes, words)]
+        return [lent._check_retval_(value) if kind is lent else value for kind, value in zip(self.argtypes, values)]
+
+
+def callback(restype, *argtypes):
+    """A decorator: the function as a C callback of these types, as by ctypes.CFUNCTYPE, references among them.
+
+        @externref.ctypes.callback(externref.ctypes.moved, externref.ctypes.lent, ctypes.c_int)
+        def transform(ref, number): ...
+
+    restype: a ctypes type, None for void, or `moved`: the function returns a VMExternRef, a clone of which is moved
+        to the caller, or None for NULL.
+    argtypes: ctypes types; for `lent` the function gets a VMExternRef that is a clone, for `moved` one that owns the
+        count which the caller gave up, for both None for NULL.
+    Returns the decorator; what that returns is an instance of the CFUNCTYPE with c_void_p for `moved` and `lent`, and
+        has to live as long as C code may call it.
+    Raises TypeError if restype is `lent`, since nobody would own what the function lends, if what is decorated cannot
+    be called, and as ctypes.CFUNCTYPE does.
+
+    What the function raises goes to sys.unraisablehook; C code gets zero then, NULL for `moved`, where ctypes on its own
+    leaves the result undefined. What was moved to it is dropped. C code may call it on any thread, without the GIL.
+    """
+    if restype is lent:
+        raise TypeError("a callback cannot lend what it returns, which nobody would own: "
+                        "use externref.ctypes.moved, and let the C code drop it")
+    # c_void_p, so that ctypes takes it for a C parameter that is declared with it.
+    make = ctypes.CFUNCTYPE(*[ctypes.c_void_p if kind is moved or kind is lent else kind
+                              for kind in (restype, *argtypes)])
+    zero = None if restype is None or restype is ctypes.py_object else getattr(restype(), "value", None)
+
+    def decorate(function, /):
+        cdef Callback called = Callback.__new__(Callback)
+        if not callable(function):
+            raise TypeError(f"a callback is made of a function, not of {type(function).__name__}")
+        called.function = function
+        called.restype = restype
+        called.argtypes = argtypes
+        called.zero = zero
+        return make(called)
+
+    return decorate
