@@ -105,11 +105,13 @@ def pointers(address, ffi):
 
 def test_pointers_are_addresses(ffi):
     ref = VMExternRef([])
+    def move(kind):
+        return pointers(ref.clone().into_raw(), ffi)[kind]
+
     for kind in range(5):
-        take = lambda: pointers(ref.clone().into_raw(), ffi)[kind]      # noqa: B023
-        assert VMExternRef.from_raw(take()) == ref
-        assert option_from_raw(take()) == ref
-        pointer = take()
+        assert VMExternRef.from_raw(move(kind)) == ref
+        assert option_from_raw(move(kind)) == ref
+        pointer = move(kind)
         assert VMExternRef.clone_from_raw(pointer) == ref
         assert ref.strong_count == 2
         VMExternRef.from_raw(pointer)
@@ -554,3 +556,87 @@ for _ in range(4):
 started.wait()
 print("done")
 """, library) == "done\n"
+
+
+def test_finalizers_at_exit_that_call(run_python, library):
+    """P8: they run when the names of modules are gone."""
+    assert run_python("""
+import ctypes, os, sys
+from externref import VMExternRef
+from externref.ctypes import callback, lent, moved
+class Late:
+    def __init__(self, lib, ref, make, visit, write=os.write):
+        self.call = lib, ref, make, visit, write
+    def __del__(self):
+        lib, ref, make, visit, write = self.call
+        lib.keep(ref)
+        lib.visit(visit, 1)
+        assert lib.peek() == ref
+        assert lib.take() == ref
+        lib.fill(make, 2)
+        assert lib.take() == ref
+        assert ref.strong_count == 1
+        write(1, b"late\\n")
+lib = ctypes.CDLL(sys.argv[1])
+lib.keep.argtypes, lib.peek.restype, lib.take.restype = [VMExternRef], lent, moved
+ref = VMExternRef([])
+late = Late(lib, ref, callback(moved, ctypes.c_int)(lambda n: ref), callback(None, lent, ctypes.c_int)(lambda r, n: None))
+lib.keep(ref)
+assert lib.take() == ref
+sys.late = late
+del late, lib, Late
+""", library) == "late\n"
+
+
+# -- Threads against each other
+
+def test_pointer_that_another_thread_changes(ffi):
+    """A c_void_p is read once: what is checked is what is taken."""
+    ref = VMExternRef([])
+    pointer, stop = c_void_p(), threading.Event()
+    addresses = [ref.as_raw(), 8, 0, 2**64 - 1, ref.as_raw() + 8]
+
+    def change():
+        while not stop.is_set():
+            for address in addresses:
+                pointer.value = address
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(5000):
+            try:
+                assert VMExternRef.clone_from_raw(pointer) == ref
+            except InvalidRawPointerError:
+                pass
+            with pytest.raises(InvalidRawPointerError):
+                VMExternRef.from_raw(pointer)
+    finally:
+        stop.set()
+        thread.join()
+    assert ref.strong_count == 1
+
+
+def test_threads_that_pass_drop_and_collect(lib, counted):
+    """P1, P2: the one reference that the library keeps is replaced by threads that share it."""
+    errors = []
+
+    def work(n):
+        try:
+            for i in range(300):
+                ref = VMExternRef(counted())
+                identity(ref)
+                assert identity(ref) == ref
+                if i % 100 == n:
+                    gc.collect()
+                ref.drop()
+        except BaseException as error:
+            errors.append(error)
+
+    identity = ctypes.CFUNCTYPE(moved, VMExternRef)(abi.clone_address)
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and counted.dropped() == 1200

@@ -2,7 +2,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from ctypes import c_void_p
 from types import GenericAlias, UnionType
-from typing import Any, Final, Generic, Literal, NamedTuple, NoReturn, Self, SupportsIndex, TypeVar, final, overload, type_check_only
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")

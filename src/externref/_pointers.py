@@ -17,4 +17,5 @@ def address_in(pointer: object) -> Any:
         if ctype.kind == "pointer" and ctype.item.kind == "void":
             return int(cffi.cast(cffi.new_primitive_type("uintptr_t"), pointer))
         raise TypeError(f"expected a cffi 'void *', not a {ctype.cname!r}: ffi.cast('void *', pointer)")
-    raise TypeError(f"expected an address as an int, a ctypes.c_void_p or a cffi 'void *', not {type(pointer).__name__}")
+    raise TypeError("expected an address as an int, a ctypes.c_void_p or a cffi 'void *', "
+                    f"not {type(pointer).__name__}")

@@ -11,7 +11,6 @@ VMExternRef itself imports this module when it is first an argument; nothing els
 """
 
 cimport cython
-from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 
 from externref._core cimport VMExternRef, end_hold, hold_registered
@@ -19,13 +18,19 @@ from externref._python cimport hidden
 
 import ctypes
 
-from externref._core import option_from_raw, option_into_raw
+from externref import _core
 
 cdef extern from "Python.h":
     void PyErr_SetObject(object, object) noexcept
     void PyErr_WriteUnraisable(object) noexcept
 
 __all__ = ["callback", "lent", "moved"]
+
+# In C: finalizers may call at exit, when the names of modules are gone.
+cdef object simple_type = ctypes._SimpleCData
+cdef object c_void_p = ctypes.c_void_p
+cdef object option_from_raw = _core.option_from_raw
+cdef object option_into_raw = _core.option_into_raw
 
 
 # --- Arguments ----------------------------------------------------------------------
@@ -42,12 +47,13 @@ cdef class Owner:
         end_hold(held, True)
 
 
-class Parameter(ctypes.c_void_p):
+class Parameter(c_void_p):
     """What a VMExternRef passes. ctypes keeps a c_void_p until the call is over, and this one owns a count."""
 
     __slots__ = ("owner",)
 
 
+cdef object parameter_type = Parameter
 cdef object give_owner = Parameter.owner.__set__
 del Parameter.owner     # so that nobody takes the owner away in the middle of a call
 
@@ -55,7 +61,7 @@ del Parameter.owner     # so that nobody takes the owner away in the middle of a
 def new_parameter(ref, /):
     """For VMExternRef.from_param."""
     cdef Owner owner
-    parameter = hidden(Parameter())     # from gc.get_objects(): what ctypes has, nobody else has
+    parameter = hidden(parameter_type())    # from gc.get_objects(): what ctypes has, nobody else has
     owner = Owner.__new__(Owner)
     owner.held = hold_registered(ref, True)
     give_owner(parameter, owner)
@@ -67,7 +73,7 @@ def new_parameter(ref, /):
 
 cdef object address_of(object word):
     """The address, an int, or None for NULL. ctypes makes an instance first, for a subclass of `moved` or `lent`."""
-    return word.value if isinstance(word, ctypes._SimpleCData) else word
+    return word.value if isinstance(word, simple_type) else word
 
 
 class Result:
@@ -77,13 +83,13 @@ class Result:
         if not call:
             return super().__new__(cls)
         # As an errcheck, it does the same.
-        if len(call) != 3 or getattr(call[1], "restype", None) is not ctypes.c_void_p:
+        if len(call) != 3 or getattr(call[1], "restype", None) is not c_void_p:
             raise TypeError(f"externref.ctypes.{cls.__name__} is a restype, and not to be called: "
                             f"function.restype = externref.ctypes.{cls.__name__}")
         return cls._check_retval_(call[0])
 
 
-class moved(Result, ctypes._SimpleCData):
+class moved(Result, simple_type):
     """The restype of a function that moves a reference out: it gives its count up, and the VMExternRef owns that.
 
         lib.take.restype = externref.ctypes.moved
@@ -99,7 +105,7 @@ class moved(Result, ctypes._SimpleCData):
         return option_from_raw(address_of(word))
 
 
-class lent(Result, ctypes._SimpleCData):
+class lent(Result, simple_type):
     """The restype of a function that lends a reference: it keeps its count, and the VMExternRef is a clone.
 
         lib.peek.restype = externref.ctypes.lent
@@ -127,6 +133,9 @@ def refuse_argument(cls, value, /):
 moved.from_param = classmethod(refuse_argument)
 lent.from_param = classmethod(refuse_argument)
 
+cdef object moved_type = moved
+cdef object lent_type = lent
+
 
 # --- Callbacks ----------------------------------------------------------------------
 
@@ -141,21 +150,34 @@ cdef class Callback:
     cdef object zero
 
     def __call__(self, *words):
+        result = self.zero
         try:
-            result = self.function(*self.received(words))
-            if self.restype is moved:
-                return option_into_raw(result.clone() if type(result) is VMExternRef else result)
-            return result
+            result = self.given(self.function(*self.received(words)))
         except BaseException as error:
             PyErr_SetObject(type(error), error)
             PyErr_WriteUnraisable(self.function)
-            return self.zero
+        return result
 
     cdef list received(self, tuple words):
+        cdef list values = list(words)
         # First what was moved: it is ours, whatever is wrong with the rest.
-        cdef list values = [option_from_raw(word) if kind is moved else word
-                            for kind, word in zip(self.argtypes, words)]
-        return [lent._check_retval_(value) if kind is lent else value for kind, value in zip(self.argtypes, values)]
+        for i, kind in enumerate(self.argtypes):
+            if kind is moved_type:
+                values[i] = option_from_raw(values[i])
+        for i, kind in enumerate(self.argtypes):
+            if kind is lent_type and values[i] is not None:
+                values[i] = VMExternRef.clone_from_raw(values[i])
+        return values
+
+    cdef object given(self, object result):
+        if self.restype is not moved_type:
+            return result
+        return option_into_raw(result.clone() if type(result) is VMExternRef else result)
+
+
+cdef object plain(object kind):
+    """As C has it, so that ctypes takes a callback for a parameter that is declared with c_void_p."""
+    return c_void_p if kind is moved_type or kind is lent_type else kind
 
 
 def callback(restype, *argtypes):
@@ -173,15 +195,13 @@ def callback(restype, *argtypes):
     Raises TypeError if restype is `lent`, since nobody would own what the function lends, if what is decorated cannot
     be called, and as ctypes.CFUNCTYPE does.
 
-    What the function raises goes to sys.unraisablehook; C code gets zero then, NULL for `moved`, where ctypes on its own
-    leaves the result undefined. What was moved to it is dropped. C code may call it on any thread, without the GIL.
+    What the function raises goes to sys.unraisablehook; C code gets zero then, NULL for `moved`, where ctypes on its
+    own leaves the result undefined. What was moved to it is dropped. C code may call it on any thread, without the GIL.
     """
-    if restype is lent:
+    if restype is lent_type:
         raise TypeError("a callback cannot lend what it returns, which nobody would own: "
                         "use externref.ctypes.moved, and let the C code drop it")
-    # c_void_p, so that ctypes takes it for a C parameter that is declared with it.
-    make = ctypes.CFUNCTYPE(*[ctypes.c_void_p if kind is moved or kind is lent else kind
-                              for kind in (restype, *argtypes)])
+    make = ctypes.CFUNCTYPE(plain(restype), *map(plain, argtypes))
     zero = None if restype is None or restype is ctypes.py_object else getattr(restype(), "value", None)
 
     def decorate(function, /):
