@@ -16,9 +16,25 @@ import pytest
 
 import externref
 from externref import abi
-from support import TESTS, Payload, run_compiler
+from support import NO_GIL, TESTS, Payload, run_compiler
 
 pytest.register_assert_rewrite("model", "random_programs")     # their assertions are the tests'
+
+
+if NO_GIL and sys.version_info < (3, 14):
+    # There every function and class that is made after the first thread was started is immortal, and with it what the
+    # tests wait for to go. CPython's own tests do this.
+    try:
+        from _testinternalcapi import suppress_immortalization
+    except ImportError:
+        pass
+    else:
+        suppress_immortalization(True)
+
+
+def pytest_sessionfinish():
+    # A module that does not say that it can do without it, imported by a test, turns the GIL on for all that follow.
+    assert NO_GIL != getattr(sys, "_is_gil_enabled", lambda: True)(), "the GIL came back during the tests"
 
 
 # A shell's background job ignores it, and some tests send it.

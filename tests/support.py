@@ -5,6 +5,7 @@ import importlib.util
 import math
 import os
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -14,6 +15,9 @@ from pathlib import Path
 import externref
 
 TESTS = Path(__file__).parent
+
+# Whether several threads run Python at once.
+NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def run_compiler(*args):

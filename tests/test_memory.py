@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from support import FAIL_IN_TURN, TESTS, run_compiler
+from support import FAIL_IN_TURN, NO_GIL, TESTS, run_compiler
 
 PRELUDE = """
 import ctypes, sys
@@ -103,6 +103,7 @@ assert (resident() - before) / n <= 100, (resident() - before) / n
 """)
 
 
+@pytest.mark.skipif(NO_GIL, reason="nothing is kept for reuse without a GIL")
 def test_a_full_collection_frees_what_is_kept_for_reuse(run_python):
     run_python(PRELUDE + """
 import gc
@@ -133,6 +134,7 @@ assert len({ref.as_raw() for ref in refs}) == 1000 and sum(ref.value for ref in 
 """)
 
 
+@pytest.mark.skipif(NO_GIL, reason="without a GIL CPython's own allocator keeps what a burst of objects took")
 def test_handed_out_addresses_are_forgotten(run_python):
     # The set of them shrinks again: a burst does not stay in memory.
     run_python(PRELUDE + RSS + """

@@ -208,11 +208,11 @@ def test_a_drain_blocked_in_a_finalizer_strands_nobody(make_payload):
     def work():
         for i in range(5):
             held_drop(VMExternRef.into_raw(refs[i]))
-        held_drop(slow)
+        # Made here: without a GIL a finalizer runs on the thread that made the object.
+        held_drop(VMExternRef(Slow()).into_raw())
         externref.drain()       # the newest first: Slow
 
     refs = [VMExternRef(make_payload(dropped, i)) for i in range(5)]
-    slow = VMExternRef(Slow()).into_raw()
     thread = threading.Thread(target=work)
     thread.start()
     assert started.wait(5)

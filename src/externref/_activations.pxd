@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uintptr_t
 
-from externref._core cimport VMExternRef
+from externref._core cimport Refusal, VMExternRef
 from externref._python cimport visitproc
 
 
@@ -51,7 +51,10 @@ cdef class VMExternRefActivationsTable:
     cdef Py_ssize_t sweep_unmarked(self) except -1          # arbitrary code
     cdef void unmark(self) noexcept
     cdef void drop_all(self) noexcept                       # arbitrary code
-    cdef int adopt_chunk(self) except -1
+    cdef Refusal adopt_chunk(self, void **stuck) noexcept
+    cdef void put(self, void *word) noexcept
+    cdef void lock_shared(self) noexcept
+    cdef void unlock_shared(self) noexcept
     cdef int share(self) except -1
     cdef void unshare(self) noexcept
     cdef int take_handle_of(self, VMExternRef ref) except -1

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: embedsignature=True, embedsignature.format=clinic
 """The owner of the references that compiled frames borrow: deferred reference counting.
 
@@ -32,8 +32,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from externref._core cimport (
-    VMExternData, VMExternRef, end_hold, externref_drop, hold, hold_raw, hold_raw_if_room, is_native, is_private,
-    lend_block, require_lend, set_adopter)
+    VMExternData, VMExternRef, end_hold, externref_drop, hold, is_native, is_private, lend_block, refuse,
+    refuse_moved, set_adopter, try_hold_raw, GRANTED, NO_RAW_OWNER, Refusal)
 from externref._numbers cimport address_of
 from externref._python cimport (
     PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, visitproc)
@@ -47,6 +47,13 @@ cdef extern from *:
     const size_t CHUNK_SIZE
     const size_t NEXT_OFFSET
     const size_t END_OFFSET
+
+cdef extern from "_core/locks.h":
+    ctypedef struct Lock:
+        pass
+    void lock_take(Lock *) noexcept
+    void lock_release(Lock *) noexcept
+    void slot_store(void **, void *) noexcept
 
 cdef extern from "_activations/refset.h" nogil:
     int refset_add(RefSet *set, uintptr_t raw) noexcept
@@ -73,26 +80,31 @@ cdef int require_unspent(object ref) except -1:
     return 0
 
 
-# The tables whose address was read, which compiled code may insert into by itself.
+# The tables whose address was read, which compiled code may insert into by itself. The lock is theirs together: of
+# the list, and of what is in the chunks, which from_raw() looks through on any thread.
 cdef void *shared_tables = NULL
+cdef Lock shared_lock
 
 
 cdef size_t adopt_in_shared_tables(const VMExternData *data) noexcept:
     """How many counts of the block stay raw owners' in tables, for want of room. Nothing runs, also no exception
     is made."""
-    cdef void *at = shared_tables
+    cdef void *at
     cdef void **place
     cdef size_t left = 0
+    lock_take(&shared_lock)
+    at = shared_tables
     while at != NULL:
         place = (<VMExternRefActivationsTable>at).chunk
         while place != (<VMExternRefActivationsTable>at).alloc.next:
             if not is_held(place[0]):
-                if hold_raw_if_room(place[0], True):
+                if try_hold_raw(place[0], True) == GRANTED:
                     place[0] = held_word(place[0])
                 elif place[0] == <void *>data:
                     left += 1
             place += 1
         at = (<VMExternRefActivationsTable>at).next_shared
+    lock_release(&shared_lock)
     return left
 
 
@@ -115,8 +127,8 @@ cdef class VMExternRefActivationsTable:
 
     Compiled code inserts by itself through `address`, as externref_activations.h shows.
 
-    Not for several threads at a time, except that each method holds the GIL. A collection
-    and the death of the table can run arbitrary code: finalizers of what they drop.
+    Not for several threads at a time, except that each method holds the GIL, or without one is in the table's
+    critical section. A collection and the death of the table can run arbitrary code: finalizers of what they drop.
     """
 
     def __cinit__(self):
@@ -139,11 +151,13 @@ cdef class VMExternRefActivationsTable:
 
     def __len__(self):
         """How many references the table owns; one that is in the chunk twice counts twice."""
-        return self.over_approximated.count + (self.alloc.next - self.chunk)
+        with cython.critical_section(self):
+            return self.over_approximated.count + (self.alloc.next - self.chunk)
 
     def bump_capacity_remaining(self):
         """How many references fit in the bump chunk before it is full; 0 before the first."""
-        return self.alloc.end - self.alloc.next
+        with cython.critical_section(self):
+            return self.alloc.end - self.alloc.next
 
     def try_insert(self, ref, /):
         """Move a VMExternRef in if the bump chunk has room; whether it had.
@@ -155,11 +169,12 @@ cdef class VMExternRefActivationsTable:
         """
         require_public(self)
         require_unspent(ref)
-        if self.chunk == NULL:
-            self.make_room(1)
-        if self.alloc.next == self.alloc.end:
-            return False
-        self.take_handle_of(ref)
+        with cython.critical_section(self, ref):
+            if self.chunk == NULL:
+                self.make_room(1)
+            if self.alloc.next == self.alloc.end:
+                return False
+            self.take_handle_of(ref)
         return True
 
     def insert_without_gc(self, ref, /):
@@ -171,8 +186,9 @@ cdef class VMExternRefActivationsTable:
         """
         require_public(self)
         require_unspent(ref)
-        self.make_room(1)
-        self.take_handle_of(ref)
+        with cython.critical_section(self, ref):
+            self.make_room(1)
+            self.take_handle_of(ref)
 
     def insert_with_gc(self, ref, /, roots=(), ranges=()):
         """Insert a clone of a VMExternRef, which stays valid; collects first if the bump
@@ -185,11 +201,17 @@ cdef class VMExternRefActivationsTable:
         """
         require_public(self)
         require_unspent(ref)
-        if self.chunk != NULL and self.alloc.next == self.alloc.end:
+        cdef void *raw
+        if self.chunk != NULL and self.bump_capacity_remaining() == 0:
             self.gc(roots, ranges)
-        self.make_room(1)
-        self.alloc.next[0] = held_word(hold(ref, self.lends))   # of a VMExternRef: nothing runs
-        self.alloc.next += 1
+        raw = hold(ref, self.lends)     # of a VMExternRef: nothing runs; not in the section, which would end for it
+        try:
+            with cython.critical_section(self):
+                self.make_room(1)
+                self.put(held_word(raw))
+        except BaseException:
+            end_hold(raw, self.lends)
+            raise
 
     def insert_precise_stack_root(self, root, /):
         """Mark the entry at the raw pointer `root`, an int, so that the next sweep() keeps it.
@@ -200,8 +222,9 @@ cdef class VMExternRefActivationsTable:
         """
         cdef uintptr_t raw = address_of(root)
         require_public(self)
-        self.flush()
-        return refset_mark(&self.over_approximated, raw) != 0
+        with cython.critical_section(self):
+            self.flush()
+            return refset_mark(&self.over_approximated, raw) != 0
 
     def sweep(self):
         """Drop every entry that was not marked since the last sweep; how many.
@@ -209,8 +232,9 @@ cdef class VMExternRefActivationsTable:
         Source: VMExternRefActivationsTable::sweep.
         """
         require_public(self)
-        self.flush()
-        return self.sweep_unmarked()
+        with cython.critical_section(self):
+            self.flush()
+            return self.sweep_unmarked()
 
     def gc(self, roots=(), ranges=()):
         """Collect: drop every entry that no root names; how many were dropped.
@@ -235,45 +259,66 @@ cdef class VMExternRefActivationsTable:
             address, size = address_of(address), address_of(size)
             address_of(address + size)
             spans.append((address, size))
-        self.flush()
-        for root in words:
-            refset_mark(&self.over_approximated, <uintptr_t>root)
-        for address, size in spans:
-            start = address
-            # SAFETY: readable, as the caller promised.
-            refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
-        return self.sweep_unmarked()
+        with cython.critical_section(self):
+            self.flush()
+            for root in words:
+                refset_mark(&self.over_approximated, <uintptr_t>root)
+            for address, size in spans:
+                start = address
+                # SAFETY: readable, as the caller promised.
+                refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
+            return self.sweep_unmarked()
 
     cdef int take_handle_of(self, VMExternRef ref) except -1:
-        """Moves the wrapper's handle in; the chunk has room."""
+        """Moves the wrapper's handle in; the chunk has room. The sections of both."""
         cdef VMExternData *data = <VMExternData *>ref._data
+        if data == NULL:
+            refuse_moved()
         if self.lends:
-            require_lend(data)
             lend_block(data)
-        ref._data = NULL
-        self.alloc.next[0] = held_word(data)
-        self.alloc.next += 1
+        slot_store(&ref._data, NULL)
+        self.put(held_word(data))
         return 0
+
+    cdef void put(self, void *word) noexcept:
+        """Into the chunk, which has room."""
+        self.lock_shared()
+        self.alloc.next[0] = word
+        self.alloc.next += 1
+        self.unlock_shared()
+
+    cdef void lock_shared(self) noexcept:
+        if self.shared:
+            lock_take(&shared_lock)
+
+    cdef void unlock_shared(self) noexcept:
+        if self.shared:
+            lock_release(&shared_lock)
 
     cdef int share(self) except -1:
         """Compiled code gets to know the table, and may have raw owners' counts in its chunk."""
         global shared_tables
         require_public(self)
-        if not self.shared:
-            self.next_shared = shared_tables
-            shared_tables = <void *>self
-            self.shared = True
-            set_adopter(adopt_in_shared_tables)
+        with cython.critical_section(self):
+            if not self.shared:
+                lock_take(&shared_lock)
+                self.next_shared = shared_tables
+                shared_tables = <void *>self
+                self.shared = True
+                set_adopter(adopt_in_shared_tables)
+                lock_release(&shared_lock)
         return 0
 
     cdef void unshare(self) noexcept:
         global shared_tables
         cdef void **at = &shared_tables
+        lock_take(&shared_lock)
         while at[0] != <void *>self:
             at = &(<VMExternRefActivationsTable>at[0]).next_shared
         at[0] = self.next_shared
         if shared_tables == NULL:
             set_adopter(NULL)
+        lock_release(&shared_lock)
 
     cdef size_t inserted(self) noexcept:
         """How many were inserted since the last sweep."""
@@ -283,44 +328,72 @@ cdef class VMExternRefActivationsTable:
         """Makes the bump chunk have room for `count` references."""
         cdef size_t size = max(count, CHUNK_SIZE)
         cdef void **chunk
-        if <size_t>(self.alloc.end - self.alloc.next) >= count and self.chunk != NULL:
-            return 0
-        if self.chunk != NULL:
-            self.flush()
-        if <size_t>(self.alloc.end - self.chunk) < size:    # the first, or more at once than ever
+        while self.chunk == NULL or <size_t>(self.alloc.end - self.alloc.next) < count:
+            if self.alloc.next != self.chunk:
+                self.flush()    # without a GIL others may insert before it returns
+                continue
+            # The first, or more at once than ever.
             chunk = <void **>malloc(size * sizeof(void *))
             if chunk == NULL:
                 refuse_memory()
+            self.lock_shared()
             free(self.chunk)
             self.chunk = self.alloc.next = chunk
             self.alloc.end = chunk + size
+            self.unlock_shared()
         return 0
 
-    cdef int adopt_chunk(self) except -1:
-        """Makes holds of the raw owners' counts in the chunk. OverflowError leaves the rest as they are."""
+    cdef Refusal adopt_chunk(self, void **stuck) noexcept:
+        """Makes holds of the raw owners' counts in the chunk. The first that cannot be one is told, and it and the
+        rest stay as they are."""
         cdef void **place = self.chunk
+        cdef Refusal refusal
         while place != self.alloc.next:
             if not is_held(place[0]):
-                hold_raw(place[0], self.lends)
+                refusal = try_hold_raw(place[0], self.lends)
+                if refusal != GRANTED:
+                    stuck[0] = place[0]
+                    return refusal
                 place[0] = held_word(place[0])
             place += 1
-        return 0
+        return GRANTED
 
     cdef int flush(self) except -1:
-        """Empties the bump chunk into the set."""
+        """Empties the bump chunk into the set. Without a GIL others may use the table before it returns."""
         cdef size_t filled = self.alloc.next - self.chunk
-        cdef void **place = self.chunk
-        cdef void *raw
-        self.adopt_chunk()
-        if refset_reserve(&self.over_approximated, filled) != 0:
+        cdef size_t again = 0
+        cdef void **place
+        cdef void **seconds     # the holds of what is an entry already
+        cdef void *raw = NULL
+        cdef Refusal refusal
+        cdef bint has_memory
+        if filled == 0:
+            return 0
+        seconds = <void **>malloc(filled * sizeof(void *))
+        if seconds == NULL:
             refuse_memory()
-        while place != self.alloc.next:
-            raw = raw_of_word(place[0])
-            if not refset_add(&self.over_approximated, <uintptr_t>raw):
-                end_hold(raw, self.lends)   # a second one of an entry: never the last, so nothing runs
-            place += 1
-        self.alloc.next = self.chunk
-        self.flushed += filled
+        self.lock_shared()      # nothing is raised or ended with it
+        refusal = self.adopt_chunk(&raw)
+        has_memory = refusal != GRANTED or refset_reserve(&self.over_approximated, filled) == 0
+        if refusal == GRANTED and has_memory:
+            place = self.chunk
+            while place != self.alloc.next:
+                raw = raw_of_word(place[0])
+                if not refset_add(&self.over_approximated, <uintptr_t>raw):
+                    seconds[again] = raw
+                    again += 1
+                place += 1
+            self.alloc.next = self.chunk
+            self.flushed += filled
+        self.unlock_shared()
+        while again:
+            again -= 1
+            end_hold(seconds[again], self.lends)    # with a GIL never the last, so nothing runs
+        free(seconds)
+        if refusal != GRANTED:
+            refuse(refusal, raw)
+        if not has_memory:
+            refuse_memory()
         return 0
 
     cdef Py_ssize_t sweep_unmarked(self) except -1:
@@ -361,8 +434,10 @@ cdef class VMExternRefActivationsTable:
         cdef void **chunk
         cdef void **place
         cdef void **top
+        cdef Refusal refusal
         cdef size_t i
         while self.chunk != NULL or self.over_approximated.count:
+            self.lock_shared()
             old, chunk, top = self.over_approximated, self.chunk, self.alloc.next
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
@@ -371,12 +446,15 @@ cdef class VMExternRefActivationsTable:
             place = chunk
             while place != top:
                 if not is_held(place[0]):
-                    if hold_raw_if_room(place[0], self.lends):
+                    refusal = try_hold_raw(place[0], self.lends)
+                    if refusal == GRANTED:
                         place[0] = held_word(place[0])
                     else:
-                        externref_drop(place[0])
+                        if refusal != NO_RAW_OWNER:     # then others have it; else there is nothing to drop
+                            externref_drop(place[0])
                         place[0] = NULL
                 place += 1
+            self.unlock_shared()
             for i in range(old.capacity):
                 if old.entries[i] != 0:
                     end_hold(refset_raw(old.entries[i]), self.lends)
@@ -422,8 +500,13 @@ cdef int table_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 cdef int table_clear(PyObject *self) noexcept:
     # What a store's table holds is in tables of its instances, which a finalizer may still read: the store clears it.
     if (<VMExternRefActivationsTable>self).lends:
-        (<VMExternRefActivationsTable>self).drop_all()
+        clear_in_section(<VMExternRefActivationsTable>self)
     return 0
+
+
+cdef void clear_in_section(VMExternRefActivationsTable table) noexcept:
+    with cython.critical_section(table):
+        table.drop_all()
 
 
 cdef destructor end_table     # Cython's

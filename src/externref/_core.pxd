@@ -39,15 +39,31 @@ cdef extern from "externref.h" nogil:
     size_t externref_footer_offset(size_t size) noexcept
 
 
+cdef extern from *:
+    """
+    /* The state of a block for who looks at it without its lock, or may be looked at by who wants the lock. */
+    static CYTHON_INLINE CYTHON_UNUSED uint32_t host_state(const VMExternData *data)
+    {
+    #ifdef Py_GIL_DISABLED
+        return __atomic_load_n(&data->state, __ATOMIC_RELAXED);
+    #else
+        return data->state;
+    #endif
+    }
+    """
+    uint32_t host_state(const VMExternData *data) noexcept nogil
+
+
 cdef inline bint is_lent(VMExternData *data) noexcept nogil:
     """Whether compiled code may hold the pointer without owning a count."""
-    return (data.state & (EXTERNREF_STATE_LENDS | EXTERNREF_STATE_EXPOSED)) != 0
+    return (host_state(data) & (EXTERNREF_STATE_LENDS | EXTERNREF_STATE_EXPOSED)) != 0
 
 
 cdef inline bint is_private(VMExternData *data) noexcept nogil:
     """Whether the package's own handles are all the owners, and no pointer to the block is lent.
 
-    Then no compiled code may touch the count, and the GIL alone guards it.
+    Then no compiled code may touch the count, and the GIL alone guards it. Without a GIL it is asked while the
+    world is stopped, in a traverse, which may not take the block's lock.
     """
     return EXTERNREF_ACQUIRE(&data.ref_count) == data.handles and not is_lent(data)
 
@@ -61,6 +77,18 @@ cdef inline void *raw_of_record(const void *record) noexcept nogil:
     """The raw pointer that is held: a record begins with it, see _core/hold.h."""
     return (<void *const *>record)[0]
 
+
+# Why a block has no handle for somebody, or a wrapper has no block.
+cdef enum Refusal:
+    GRANTED
+    SPENT
+    NO_ROOM
+    NO_LEND
+    NO_RAW_OWNER
+    NO_OWNER
+    NOT_HANDED_OUT
+    IN_TABLES
+    NO_MEMORY
 
 ctypedef size_t (*Adopter)(const VMExternData *) noexcept
 
@@ -80,9 +108,10 @@ cdef void end_record(void *record) noexcept nogil           # any thread, no GIL
 cdef object take_held(void *raw, bint as_ref)               # arbitrary code; the hold ends in any case
 cdef object take_raw(void *raw, bint as_ref)                # the same for a raw owner's count
 cdef object lend_value(void *raw, bint as_ref)              # the same for one that is lent; it is counted first
-cdef void lend_block(VMExternData *data) noexcept
-cdef int require_lend(VMExternData *data) except -1         # OverflowError if it cannot lend once more
-cdef bint hold_raw_if_room(void *raw, bint lends) noexcept  # hold_raw, or nothing
+cdef int lend_block(VMExternData *data) except -1           # OverflowError if it cannot lend once more
+cdef Refusal try_hold_raw(void *raw, bint lends) noexcept   # hold_raw, without its exceptions
+cdef int refuse(Refusal refusal, const void *raw) except -1     # raises them
+cdef int refuse_moved() except -1
 cdef void set_adopter(Adopter adopter) noexcept             # of raw counts in tables; how many it left
 
 # What externref_api.h documents.

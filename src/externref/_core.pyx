@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: embedsignature=True, embedsignature.format=clinic
 """VMExternRef: a reference-counted box for Python objects in compiled code.
 
@@ -86,6 +86,10 @@ on the main thread, on the helper thread if that does not come to it (``_core/he
 operation, by ``drain()``, or at exit. It begins within 50 ms during which the GIL can be had. A thread that drains does
 not drain again, in a finalizer: its loop comes to what was added meanwhile.
 
+On a CPython without a GIL *the GIL* above is an attached thread state, and what it guarded the locks of
+``_core/locks.h`` guard: docs/architecture.md says which. *Nothing runs* means there that the thread itself runs
+nothing else; other threads do at any time, so what has to stay true across it is held.
+
 Cycles
 ------
 A wrapper visits its payload for the cycle collector only while the block is private: a raw owner, or a
@@ -163,22 +167,28 @@ cdef class Borrow:
     It holds the block while it is open, so that nothing that happens to the wrapper meanwhile can leave
     the pointer dangling.
     """
-    cdef VMExternRef ref        # the wrapper to lend from
-    cdef void *held             # a hold that lends; NULL unless open
+    cdef VMExternRef ref        # the wrapper to lend from; stays the same
+    cdef void *held             # a hold that lends; NULL unless open; atomic
 
     def __cinit__(self, VMExternRef ref not None, /):
         self.ref = ref
 
     def __enter__(self):
-        cdef VMExternData *data
+        cdef void *raw
+        cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
         drain_if_any()
-        # Nothing runs from here on.
-        if self.held != NULL:
-            raise RuntimeError("this borrow is open already; each with block takes a borrow() of its own")
-        data = data_of(self.ref)
-        ptr = hand_out(data)
-        self.held = hold(self.ref, True)
+        if atomic_pointer_load(&self.held) != NULL:
+            self.refuse_open()
+        ptr = <uintptr_t>data_of(self.ref)
+        raw = hold_registered(self.ref, True)
+        # Another thread may have opened it meanwhile.
+        if not atomic_pointer_replace(&self.held, NULL, raw):
+            end_hold(raw, True)
+            self.refuse_open()
         return ptr
+
+    cdef int refuse_open(self) except -1:
+        raise RuntimeError("this borrow is open already; each with block takes a borrow() of its own")
 
     def __exit__(self, *exc_info):
         self.close()
@@ -187,9 +197,7 @@ cdef class Borrow:
         self.close()
 
     cdef void close(self) noexcept:
-        cdef void *held = self.held
-        self.held = NULL
-        end_hold(held, True)
+        end_hold(atomic_pointer_swap(&self.held, NULL), True)
 
 
 cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
@@ -202,15 +210,40 @@ cdef bint precedes(uintptr_t left, uintptr_t right, int op) noexcept:
     return left >= right
 
 
-cdef object new_parameter = None        # externref.ctypes.new_parameter, once it is needed
+cdef PyObject *new_payload_reference(VMExternRef self, const VMExternVTable **native) noexcept:
+    """A new reference to the payload; NULL, and its vtable is told, for a native one; NULL if spent."""
+    cdef Section section
+    cdef VMExternData *data
+    cdef PyObject *payload = NULL
+    section_begin(&section, <PyObject *>self)
+    data = <VMExternData *>self._data
+    if data != NULL:
+        payload = payload_of(data)
+        if payload != NULL:
+            Py_INCREF(payload)
+        else:
+            native[0] = data.vtable
+    section_end(&section)
+    return payload
+
+
+cdef int refuse_value(const VMExternVTable *native) except -1:
+    if native == NULL:
+        refuse_moved()
+    refuse_native(native)
+
+
+cdef void *new_parameter = NULL         # externref.ctypes.new_parameter, once it is needed
 
 
 cdef object as_parameter(VMExternRef self):
-    global new_parameter
-    if new_parameter is None:
+    cdef void *made_by = slot_load(&new_parameter)
+    if made_by == NULL:
         from externref.ctypes import new_parameter as imported
-        new_parameter = imported
-    return new_parameter(self)
+        made_by = <void *>imported
+        Py_INCREF(<PyObject *>made_by)      # for good
+        slot_store(&new_parameter, made_by)
+    return (<object>made_by)(self)
 
 
 @cython.final
@@ -263,11 +296,11 @@ cdef class VMExternRef:
 
         Source: Deref for VMExternRef.
         """
-        cdef VMExternData *data = data_of(self)
-        cdef PyObject *payload = payload_of(data)
+        cdef const VMExternVTable *native = NULL
+        cdef PyObject *payload = new_payload_reference(self, &native)
         if payload == NULL:
-            refuse_native(data)
-        return <object>payload
+            refuse_value(native)
+        return own_reference(payload)
 
     def is_(self, cls, /):
         """Whether the value is an instance of cls, as isinstance() has it; False for a
@@ -277,11 +310,13 @@ cdef class VMExternRef:
 
         Source: Any::is.
         """
-        cdef PyObject *payload = payload_of(data_of(self))
+        cdef const VMExternVTable *native = NULL
+        cdef PyObject *payload = new_payload_reference(self, &native)
         if payload == NULL:
+            if native == NULL:
+                refuse_moved()
             return False
-        value = <object>payload     # a reference: __instancecheck__ may drop the box
-        return isinstance(value, cls)
+        return isinstance(own_reference(payload), cls)
 
     def downcast_ref(self, cls, /):
         """The value if it is an instance of cls, else None.
@@ -290,10 +325,13 @@ cdef class VMExternRef:
 
         Source: Any::downcast_ref.
         """
-        cdef PyObject *payload = payload_of(data_of(self))
+        cdef const VMExternVTable *native = NULL
+        cdef PyObject *payload = new_payload_reference(self, &native)
         if payload == NULL:
+            if native == NULL:
+                refuse_moved()
             return None
-        value = <object>payload     # a reference: __instancecheck__ may drop the box
+        value = own_reference(payload)
         return value if isinstance(value, cls) else None
 
     # -- Owners
@@ -321,7 +359,15 @@ cdef class VMExternRef:
         Compiled code on other threads may be changing it as it is read.
         Raises MovedError if spent.
         """
-        return externref_strong_count(data_of(self))
+        cdef Section section
+        cdef size_t count = 0
+        section_begin(&section, <PyObject *>self)
+        if self._data != NULL:
+            count = externref_strong_count(self._data)
+        section_end(&section)
+        if count == 0:
+            refuse_moved()
+        return count
 
     def drop(self):
         """Give up this owner now; the wrapper is spent. Nothing if it already was.
@@ -343,7 +389,7 @@ cdef class VMExternRef:
     @property
     def moved(self):
         """Whether the wrapper is spent: by into_raw(), or by drop()."""
-        return self._data == NULL
+        return slot_load(&self._data) == NULL
 
     # -- Raw pointers
 
@@ -371,7 +417,7 @@ cdef class VMExternRef:
         Source: VMExternRef::from_raw.
         """
         cdef VMExternRef self = spent_wrapper()
-        take_over(self, registered_block(ptr))
+        take_over(self, raw_pointer(ptr))
         return self
 
     def as_raw(self):
@@ -393,7 +439,7 @@ cdef class VMExternRef:
         dropped the last reference; OverflowError if the count is at its limit.
         """
         cdef VMExternRef self = spent_wrapper()
-        add_owner(self, registered_block(ptr))
+        add_owner(self, raw_pointer(ptr))
         return self
 
     def borrow(self):
@@ -449,12 +495,22 @@ cdef class VMExternRef:
         return result if result != -1 else -2
 
     def __repr__(self):
-        if self._data == NULL:
-            return "<externref.VMExternRef moved>"
-        cdef VMExternData *data = <VMExternData *>self._data
-        cdef str name = type_name_of(data)
-        cdef size_t count = externref_strong_count(data)
+        cdef Section section
+        cdef VMExternData *data
+        cdef const VMExternVTable *vtable = NULL
+        cdef PyObject *payload = NULL
+        cdef size_t count = 0
+        section_begin(&section, <PyObject *>self)
+        data = <VMExternData *>self._data
+        if data != NULL:
+            vtable, payload, count = data.vtable, payload_of(data), externref_strong_count(data)
+            if payload != NULL:
+                Py_INCREF(payload)
+        section_end(&section)
         # From here on the block may go: to format a number runs a due collection.
+        if data == NULL:
+            return "<externref.VMExternRef moved>"
+        name = vtable_name(vtable) if payload == NULL else type_name_of(own_reference(payload))
         return f"<externref.VMExternRef at {<uintptr_t>data:#x} to {name!r}, strong_count {count}>"
 
     # -- Refusals
@@ -559,4 +615,4 @@ def set_drain(setting, /):
 
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
-    return Stats(live_blocks, live_handles, live_exposed, pending_count() + count_let_go())
+    return Stats(live_blocks(), live_handles(), live_exposed(), pending_count() + count_let_go())

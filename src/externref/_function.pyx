@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: embedsignature=True, embedsignature.format=clinic
 """externref.Function: calls to compiled code by wasmtime's protocol for references.
 

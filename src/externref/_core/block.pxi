@@ -14,8 +14,45 @@ cdef extern from "_core/memory.h" nogil:
 
 cdef extern from "_core/atomics.h" nogil:
     void atomic_count_store(size_t *target, size_t value) noexcept
+    void *atomic_pointer_load(void **target) noexcept
+    void *atomic_pointer_swap(void **target, void *value) noexcept
+    bint atomic_pointer_replace(void **target, void *expected, void *value) noexcept
+
+cdef extern from "_core/locks.h":
+    const bint FREE_THREADED "EXTERNREF_FREE_THREADED"
+    ctypedef struct Section:
+        pass
+    ctypedef struct Section2:
+        pass
+    ctypedef struct Lock:
+        pass
+    void section_begin(Section *, PyObject *) noexcept
+    void section_end(Section *) noexcept
+    void section2_begin(Section2 *, PyObject *, PyObject *) noexcept
+    void section2_end(Section2 *) noexcept
+    void lock_take(Lock *) noexcept
+    void lock_release(Lock *) noexcept
+    void block_lock(VMExternData *) noexcept
+    void block_unlock(VMExternData *) noexcept
+    void block_settle(VMExternData *) noexcept
+    void state_add(VMExternData *, int n) noexcept
+    void state_set(VMExternData *, uint32_t bits) noexcept
+    bint take_only_count(VMExternData *) noexcept
+    bint is_shared(PyObject *) noexcept
+    void *slot_load(void **) noexcept
+    void slot_store(void **, void *) noexcept
+
+cdef extern from "_core/live.h":
+    void live_blocks_add(Py_ssize_t) noexcept
+    void live_handles_add(Py_ssize_t) noexcept
+    void live_exposed_add(Py_ssize_t) noexcept
+    Py_ssize_t live_blocks() noexcept
+    Py_ssize_t live_handles() noexcept
+    Py_ssize_t live_exposed() noexcept
 
 cdef extern from "_core/registry.h":
+    void registry_lock(uintptr_t address) noexcept
+    void registry_unlock(uintptr_t address) noexcept
     void registry_remove(uintptr_t address) noexcept
 
 cdef extern from "_core/hold.h" nogil:
@@ -34,11 +71,6 @@ cdef extern from *:
     #define MAX_COUNT ((size_t)PTRDIFF_MAX)
     """
     const size_t MAX_COUNT      # owners of a block, and bytes in one
-
-# The counts of Stats; guarded by the GIL.
-cdef Py_ssize_t live_blocks = 0
-cdef Py_ssize_t live_handles = 0
-cdef Py_ssize_t live_exposed = 0
 
 
 # --- Layout -------------------------------------------------------------------------
@@ -91,15 +123,12 @@ cdef str vtable_name(const VMExternVTable *vtable):
     return vtable.type_name.decode("utf-8", "replace")
 
 
-cdef str type_name_of(VMExternData *data):
-    cdef PyObject *payload = payload_of(data)
-    if payload != NULL:
-        return PyType_GetName(Py_TYPE(payload))     # a metaclass may answer __name__ with code
-    return vtable_name(data.vtable)
+cdef str type_name_of(object payload):
+    return PyType_GetName(Py_TYPE(<PyObject *>payload))     # a metaclass may answer __name__ with code
 
 
-cdef int refuse_native(VMExternData *data) except -1:
-    raise TypeError(f"the payload is a native {type_name_of(data)!r}, which Python cannot look into")
+cdef int refuse_native(const VMExternVTable *vtable) except -1:
+    raise TypeError(f"the payload is a native {vtable_name(vtable)!r}, which Python cannot look into")
 
 
 # Dead blocks of Python payloads, for the next reference, linked through the payload (GIL).
@@ -111,7 +140,7 @@ cdef int spare_block_count = 0
 
 cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
     """A block that owns `value`, with one count: a handle's (1) or a raw owner's (0)."""
-    global spare_blocks, spare_block_count, live_blocks, live_handles
+    global spare_blocks, spare_block_count
     cdef PythonBlock *block = spare_blocks
     if block != NULL:
         spare_blocks = <PythonBlock *>block.payload
@@ -127,24 +156,25 @@ cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
     block.footer.value_ptr = block
     block.footer.vtable = &python_vtable
     block.footer.handles = handles
-    live_blocks += 1
-    live_handles += handles
+    live_blocks_add(1)
+    live_handles_add(handles)
     return &block.footer
 
 
 cdef PyObject *free_block(VMExternData *data) noexcept:
-    """Frees a block without owners; the caller then drops the Python reference it returns.
+    """Frees a block whose last count was taken; the caller then drops the Python reference it returns.
 
     That order, the block first and the payload after it, keeps code that the payload's
     __del__ runs from meeting a half-dead block. A native payload is dropped in place
     first: it lives in the block. Its drop is C code that knows no block but its own.
     """
-    global spare_blocks, spare_block_count, live_blocks, live_exposed
+    global spare_blocks, spare_block_count
     cdef PyObject *payload = payload_of(data)
-    live_blocks -= 1
-    if data.state & EXTERNREF_STATE_REGISTERED:
-        registry_remove(<uintptr_t>data)
-    live_exposed -= is_lent(data)
+    live_blocks_add(-1)
+    unregister(data)
+    block_settle(data)
+    if is_lent(data):
+        live_exposed_add(-1)
     if payload == NULL and data.vtable.drop_in_place != NULL:
         data.vtable.drop_in_place(data.value_ptr)
     if payload != NULL and spare_block_count < SPARE_LIMIT:
@@ -157,20 +187,23 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     return payload
 
 
+cdef inline void unregister(VMExternData *data) noexcept:
+    if host_state(data) & EXTERNREF_STATE_REGISTERED:
+        registry_lock(<uintptr_t>data)
+        registry_remove(<uintptr_t>data)
+        registry_unlock(<uintptr_t>data)
+
+
 # --- Counts -------------------------------------------------------------------------
 
 cdef inline bint has_room(VMExternData *data) noexcept:
-    """Whether one more owner can be counted."""
+    """Whether one more owner can be counted. The block's lock."""
     return EXTERNREF_ACQUIRE(&data.ref_count) <= MAX_COUNT and data.handles < UINT32_MAX
 
 
-cdef int refuse_room() except -1:
-    raise OverflowError("this allocation has as many owners as can be counted")
-
-
 cdef inline void add_count(VMExternData *data) noexcept:
-    """A new count from one that the caller owns; who owns it is the caller's affair."""
-    if is_private(data):
+    """A new count from one that somebody owns; who owns the new one is the caller's affair. The block's lock."""
+    if not FREE_THREADED and is_private(data):
         # A plain store in place of a locked addition: see is_private.
         atomic_count_store(&data.ref_count, <size_t>data.handles + 1)
     else:
@@ -178,11 +211,10 @@ cdef inline void add_count(VMExternData *data) noexcept:
 
 
 cdef inline void add_handle(VMExternData *data) noexcept:
-    """Accounts for one more handle, whose count is made by the caller."""
-    global live_handles
+    """Accounts for one more handle, whose count is made by the caller. The block's lock."""
     cdef PyObject *payload
     data.handles += 1
-    live_handles += 1
+    live_handles_add(1)
     if data.handles > 1:    # else the raw owners' reference on the payload is taken over
         payload = payload_of(data)
         if payload != NULL:
@@ -200,10 +232,10 @@ cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
 
 cdef inline PyObject *drop_handle_counted(VMExternData *data, Py_ssize_t *freed) noexcept:
     """drop_handle(), which adds one to `freed` if it frees."""
-    global live_handles
     cdef PyObject *payload = payload_of(data)
-    live_handles -= 1
-    if is_private(data):
+    cdef bint is_last, are_left
+    live_handles_add(-1)
+    if not FREE_THREADED and is_private(data):
         data.handles -= 1
         if data.handles == 0:
             freed[0] += 1
@@ -211,12 +243,16 @@ cdef inline PyObject *drop_handle_counted(VMExternData *data, Py_ssize_t *freed)
         # A plain store in place of a locked subtraction: see is_private.
         atomic_count_store(&data.ref_count, data.handles)
         return payload
+    block_lock(data)
     data.handles -= 1
-    if EXTERNREF_DECREMENT(&data.ref_count) == 1:
+    are_left = data.handles != 0
+    is_last = EXTERNREF_DECREMENT(&data.ref_count) == 1
+    block_unlock(data)      # in free_block() nobody frees before it
+    if is_last:
         EXTERNREF_ACQUIRE(&data.ref_count)
         freed[0] += 1
         return free_block(data)
-    return payload if data.handles else NULL    # the raw owners keep the last one
+    return payload if are_left else NULL    # the raw owners keep the last one
 
 
 # --- Holds --------------------------------------------------------------------------
@@ -226,35 +262,103 @@ cdef Adopter adopt_raw_words = NULL
 
 
 cdef void set_adopter(Adopter adopter) noexcept:
-    global adopt_raw_words
-    adopt_raw_words = adopter
+    slot_store(<void **>&adopt_raw_words, <void *>adopter)
 
 
-cdef void lend_block(VMExternData *data) noexcept:
-    global live_exposed
-    live_exposed += not is_lent(data)
-    data.state += 1         # the lends are its low bits
+cdef inline void add_lend(VMExternData *data) noexcept:
+    """The block's lock."""
+    if not is_lent(data):
+        live_exposed_add(1)
+    state_add(data, 1)      # the lends are its low bits
 
 
 cdef void unlend_block(VMExternData *data) noexcept:
-    global live_exposed
-    data.state -= 1
-    live_exposed -= not is_lent(data)
-
-
-cdef int refuse_lend() except -1:
-    raise OverflowError("this allocation is lent as often as can be counted")
+    block_lock(data)
+    state_add(data, -1)
+    if not is_lent(data):
+        live_exposed_add(-1)
+    block_unlock(data)
 
 
 cdef inline bint can_lend(VMExternData *data) noexcept:
-    """Whether one more lend can be counted."""
-    return data.state & EXTERNREF_STATE_LENDS != EXTERNREF_STATE_LENDS
+    """Whether one more lend can be counted. The block's lock."""
+    return host_state(data) & EXTERNREF_STATE_LENDS != EXTERNREF_STATE_LENDS
 
 
-cdef int require_lend(VMExternData *data) except -1:
-    if not can_lend(data):
-        refuse_lend()
+cdef int lend_block(VMExternData *data) except -1:
+    cdef bint lent
+    block_lock(data)
+    lent = can_lend(data)
+    if lent:
+        add_lend(data)
+    block_unlock(data)
+    if not lent:
+        refuse(NO_LEND, data)
     return 0
+
+
+cdef inline Refusal add_hold(VMExternData *data, bint lends) noexcept:
+    """A new handle with a count of its own; somebody's keeps the block meanwhile."""
+    cdef Refusal refusal = GRANTED
+    block_lock(data)
+    if not has_room(data):
+        refusal = NO_ROOM
+    elif lends and not can_lend(data):
+        refusal = NO_LEND
+    else:
+        if lends:
+            add_lend(data)
+        add_count(data)
+        add_handle(data)
+    block_unlock(data)
+    return refusal
+
+
+cdef inline Refusal take_raw_owner(VMExternData *data, bint lends, size_t but) noexcept:
+    """Makes a raw owner's count a handle's; `but` so many are not to be had."""
+    cdef Refusal refusal = GRANTED
+    cdef size_t count
+    block_lock(data)
+    count = EXTERNREF_ACQUIRE(&data.ref_count)
+    if not has_room(data):
+        refusal = NO_ROOM
+    elif count <= data.handles:
+        refusal = NO_RAW_OWNER
+    elif count - data.handles <= but:
+        refusal = IN_TABLES
+    elif lends and not can_lend(data):
+        refusal = NO_LEND
+    else:
+        if lends:
+            add_lend(data)
+        add_handle(data)
+    block_unlock(data)
+    return refusal
+
+
+cdef int refuse(Refusal refusal, const void *raw) except -1:
+    """Raises for it; `raw` is an address, and perhaps no block's any more."""
+    if refusal == SPENT:
+        refuse_moved()
+    if refusal == NO_ROOM:
+        raise OverflowError("this allocation has as many owners as can be counted")
+    if refusal == NO_LEND:
+        raise OverflowError("this allocation is lent as often as can be counted")
+    if refusal == NO_RAW_OWNER:
+        raise InvalidRawPointerError(
+            f"{<uintptr_t>raw:#x} has no owner to take over: it was taken back already, "
+            "dropped, or only lent; clone_from_raw() adds an owner")
+    if refusal == NO_OWNER:
+        raise InvalidRawPointerError(
+            f"{<uintptr_t>raw:#x} has no owner left: compiled code dropped the last one")
+    if refusal == NOT_HANDED_OUT:
+        raise InvalidRawPointerError(
+            f"{<uintptr_t>raw:#x} was never handed out by into_raw(), as_raw() or borrow(), "
+            "or its allocation has been freed")
+    if refusal == IN_TABLES:
+        raise OverflowError("what raw owners have of this allocation is in activations tables, "
+                            "which have no room to say so")
+    raise MemoryError("no memory to hand out a raw pointer")
 
 
 cdef void *hold_box(PyObject *value, bint lends) except NULL:
@@ -263,76 +367,74 @@ cdef void *hold_box(PyObject *value, bint lends) except NULL:
     drain_if_any()
     data = new_block(value, 1)
     if lends:
-        lend_block(data)
+        add_lend(data)      # nobody else knows it yet
     return data
+
+
+cdef inline Refusal hold_ref(PyObject *ref, bint lends, VMExternData **data) noexcept:
+    """A hold of a wrapper's block."""
+    cdef Section section
+    cdef Refusal refusal = SPENT
+    section_begin(&section, ref)
+    data[0] = <VMExternData *>data_slot(ref)[0]
+    if data[0] != NULL:
+        refusal = add_hold(data[0], lends)
+    section_end(&section)
+    return refusal
 
 
 cdef void *hold(object value, bint lends) except? NULL:
     """A hold of what was passed as a reference: another owner for a VMExternRef, a box for any other
     object, NULL for None. MovedError, OverflowError, MemoryError."""
     cdef VMExternData *data
+    cdef Refusal refusal
     if type(value) is not VMExternRef:
         return NULL if value is None else hold_box(<PyObject *>value, lends)
-    data = data_of(<VMExternRef>value)
-    if not has_room(data):
-        refuse_room()
-    if lends:
-        require_lend(data)
-    add_count(data)
-    add_handle(data)
-    if lends:
-        lend_block(data)
+    refusal = hold_ref(<PyObject *>value, lends, &data)
+    if refusal != GRANTED:
+        refuse(refusal, data)
     return data
 
 
 cdef int hold_lent(void *raw, bint lends) except -1:
-    cdef VMExternData *data = <VMExternData *>raw
-    if data == NULL:
+    cdef Refusal refusal
+    if raw == NULL:
         return 0
-    if not has_room(data):
-        refuse_room()
-    if lends:
-        require_lend(data)
-        lend_block(data)
-    add_count(data)
-    add_handle(data)
+    refusal = add_hold(<VMExternData *>raw, lends)
+    if refusal != GRANTED:
+        refuse(refusal, raw)
     return 0
 
 
 cdef int hold_raw(void *raw, bint lends) except -1:
     """InvalidRawPointerError if no raw owner is left: somebody took its count by from_raw()."""
-    cdef VMExternData *data = <VMExternData *>raw
-    if data == NULL:
+    cdef Refusal refusal
+    if raw == NULL:
         return 0
-    require_raw_owner(data)
-    if lends:
-        require_lend(data)
-        lend_block(data)
-    add_handle(data)
+    refusal = take_raw_owner(<VMExternData *>raw, lends, 0)
+    if refusal != GRANTED:
+        refuse(refusal, raw)
     return 0
 
 
-cdef bint hold_raw_if_room(void *raw, bint lends) noexcept:
-    cdef VMExternData *data = <VMExternData *>raw
-    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles or not has_room(data):
-        return False
-    if lends:
-        if not can_lend(data):
-            return False
-        lend_block(data)
-    add_handle(data)
-    return True
+cdef Refusal try_hold_raw(void *raw, bint lends) noexcept:
+    return take_raw_owner(<VMExternData *>raw, lends, 0)
 
 
 cdef void move_out(void *raw) noexcept:
-    global live_handles
     cdef VMExternData *data = <VMExternData *>raw
+    cdef PyObject *payload
+    cdef bint are_left
     if data == NULL:
         return
-    live_handles -= 1
+    payload = payload_of(data)
+    live_handles_add(-1)
+    block_lock(data)
     data.handles -= 1
-    if data.handles and payload_of(data) != NULL:   # else the raw owners take it over
-        Py_DECREF(payload_of(data))                 # never the last: the other handles hold it
+    are_left = data.handles != 0
+    block_unlock(data)
+    if are_left and payload != NULL:    # else the raw owners take it over
+        Py_DECREF(payload)              # with a GIL never the last: the other handles have theirs
 
 
 cdef void end_hold(void *raw, bint lends) noexcept:
@@ -378,7 +480,7 @@ cdef void *new_record(object value, bint lends) except? NULL:
 cdef bint end_if_not_last(ExternrefHold *record) noexcept:
     """Ends the hold if its block has other handles, so that no other code runs."""
     cdef VMExternData *data = record.footer
-    if data.handles < 2:
+    if FREE_THREADED or data.handles < 2:   # without a GIL those may end meanwhile, and this be the last
         return False
     if record.lends:
         unlend_block(data)

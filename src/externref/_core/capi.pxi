@@ -36,7 +36,9 @@ cdef void *box(object value) except NULL:
 
 cdef int register_raw(void *raw) except -1:
     """Lets from_raw() accept the address, which compiled code may hand to Python as an int."""
-    return register(<VMExternData *>raw) if raw != NULL else 0
+    if raw != NULL and register(<VMExternData *>raw) != GRANTED:
+        refuse(NO_MEMORY, raw)
+    return 0
 
 
 cdef bint is_native(const void *raw) noexcept:
@@ -51,7 +53,7 @@ cdef object object_of(const void *raw):
         return None
     cdef PyObject *payload = payload_of(data)
     if payload == NULL:
-        refuse_native(data)
+        refuse_native(data.vtable)
     return <object>payload
 
 
@@ -59,8 +61,7 @@ cdef void release(void *raw) noexcept:
     """Gives up the caller's count, and releases the payload now if it was the last."""
     cdef VMExternData *data = <VMExternData *>raw
     # The only owner needs no locked instruction to find out that it is.
-    if data != NULL and (EXTERNREF_ACQUIRE(&data.ref_count) == 1
-                         or EXTERNREF_DECREMENT(&data.ref_count) == 1):
+    if data != NULL and (take_only_count(data) or EXTERNREF_DECREMENT(&data.ref_count) == 1):
         EXTERNREF_ACQUIRE(&data.ref_count)
         Py_XDECREF(free_block(data))
 
@@ -68,7 +69,7 @@ cdef void release(void *raw) noexcept:
 cdef object take_object(void *raw):
     """object_of, and gives up the caller's count unless it raises."""
     cdef VMExternData *data = <VMExternData *>raw
-    if data != NULL and payload_of(data) != NULL and EXTERNREF_ACQUIRE(&data.ref_count) == 1:
+    if data != NULL and payload_of(data) != NULL and take_only_count(data):
         return own_reference(free_block(data))      # the block's reference moves out
     value = object_of(raw)
     release(raw)
@@ -98,6 +99,10 @@ cdef object take_held(void *raw, bint as_ref):
     payload = payload_of(data)
     if as_ref or payload == NULL:
         return wrap_held(data)
+    if FREE_THREADED:
+        Py_INCREF(payload)      # first: raw owners that keep it may let it go at once
+        Py_XDECREF(drop_handle(data))
+        return own_reference(payload)
     reference = drop_handle(data)
     # None if raw owners keep it; they cannot let it go before the GIL does.
     return own_reference(reference) if reference != NULL else <object>payload
@@ -111,13 +116,12 @@ cdef object take_raw(void *raw, bint as_ref):
     if data == NULL:
         return None
     payload = payload_of(data)
-    if as_ref or payload == NULL:
-        require_raw_owner(data)
-        add_handle(data)
-        return wrap_held(data)
+    if as_ref or payload == NULL or FREE_THREADED:
+        hold_raw(raw, False)
+        return take_held(raw, as_ref)
     count = EXTERNREF_ACQUIRE(&data.ref_count)
     if count <= data.handles:
-        refuse_raw_owner(data)
+        refuse(NO_RAW_OWNER, raw)
     if count == 1:
         return own_reference(free_block(data))      # the block's reference moves out
     value = <object>payload
@@ -166,17 +170,14 @@ cdef void *unwrap(object ref) except? NULL:
     if ref is None:
         return NULL
     require_ref(ref)
-    expose(<VMExternRef>ref)
-    return (<VMExternRef>ref)._data
+    return expose(<VMExternRef>ref)
 
 
 cdef void *registered_box(object value) except NULL:
     cdef void *raw = box(value)
-    try:
-        register(<VMExternData *>raw)
-    except BaseException:
+    if register(<VMExternData *>raw) != GRANTED:
         release(raw)
-        raise
+        refuse(NO_MEMORY, raw)
     return raw
 
 
@@ -200,7 +201,6 @@ cdef const VMExternVTable *make_type(
 
 cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
     """A block that nobody owns yet, whose payload is still to be made in place."""
-    global live_blocks
     # As compute_layout, whose checks make_type has made.
     cdef size_t align = max(vtable.align, sizeof(void *))
     cdef size_t size = (externref_footer_offset(vtable.size) + sizeof(VMExternData) + align - 1) & ~(align - 1)
@@ -211,16 +211,15 @@ cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
     memset(data, 0, sizeof(VMExternData))
     data.value_ptr = start
     data.vtable = vtable
-    live_blocks += 1
+    live_blocks_add(1)
     return data
 
 
 cdef void discard(VMExternData *data) noexcept:
     """Frees a native block that has no payload to drop; leaves a set exception alone."""
-    global live_blocks
-    live_blocks -= 1
-    if data.state & EXTERNREF_STATE_REGISTERED:
-        registry_remove(<uintptr_t>data)
+    live_blocks_add(-1)
+    unregister(data)
+    block_settle(data)
     externref_aligned_free(data.value_ptr)
 
 
@@ -230,16 +229,17 @@ cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) no
     data = new_native_block(vtable)
     # Registered first: once init has made the payload, nothing may fail. Cleaned up by hand:
     # to enter a try block takes about as long as to register.
-    if registry_add(<uintptr_t>data) != 0:
+    if register(data) != GRANTED:
         discard(data)
-        raise MemoryError("no memory to hand out a raw pointer")
-    data.state |= EXTERNREF_STATE_REGISTERED
+        refuse(NO_MEMORY, data)
     if init(data.value_ptr, ctx) != 0:
         discard(data)
         if PyErr_Occurred() != NULL:
             reraise()
         raise RuntimeError(f"the init function of {vtable_name(vtable)!r} failed")
-    data.ref_count = 1      # not before: whoever guessed the address while init ran is refused
+    registry_lock(<uintptr_t>data)
+    atomic_count_store(&data.ref_count, 1)      # not before: whoever guessed the address while init ran is refused
+    registry_unlock(<uintptr_t>data)
     return data
 
 

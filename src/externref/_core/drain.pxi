@@ -3,13 +3,13 @@
 # A part of _core.pyx.
 
 cdef extern from "_core/pending.h":
-    ctypedef struct PendingState:
-        ExternrefHold *holds_batch
-    PendingState pending
+    ctypedef struct PendingHold:
+        uintptr_t address
+        size_t count
     bint pending_any() noexcept
     VMExternData *pending_pop() noexcept
     ExternrefHold *pending_pop_hold() noexcept
-    ExternrefHold *pending_first_hold() noexcept
+    size_t pending_holds(PendingHold *notes, size_t room) noexcept
     size_t pending_count() noexcept
     bint pending_set_draining(bint) noexcept
 
@@ -78,19 +78,25 @@ cdef inline void drain_if_any() noexcept:
 cdef Py_ssize_t count_let_go() except -1:
     """How many blocks have no owners left but holds that were let go."""
     cdef dict seen = {}     # how many were let go, by block
-    cdef ExternrefHold *record
-    cdef size_t count
+    cdef PendingHold *notes = NULL
+    cdef size_t length = 0, room, count, i
     cdef Py_ssize_t blocks = 0
-    cdef int i
-    # Ints in a dict: nothing that is made from here on is collected, and so nothing runs.
-    for i in range(2):
-        # SAFETY: only holders of the GIL take records away.
-        record = pending.holds_batch if i == 0 else pending_first_hold()
-        while record != NULL:
-            count = <size_t>seen.get(<uintptr_t>record.footer, 0) + 1
-            seen[<uintptr_t>record.footer] = count
-            blocks += count == externref_strong_count(record.footer)
-            record = record.next
+    while True:
+        room = length
+        length = pending_holds(notes, room)
+        if length <= room:
+            break
+        free(notes)
+        notes = <PendingHold *>malloc(length * sizeof(PendingHold))
+        if notes == NULL:
+            raise MemoryError("no memory to count what is pending")
+    try:
+        for i in range(length):
+            count = <size_t>seen.get(notes[i].address, 0) + 1
+            seen[notes[i].address] = count
+            blocks += count == notes[i].count
+    finally:
+        free(notes)
     return blocks
 
 
@@ -98,16 +104,23 @@ cdef Py_ssize_t count_let_go() except -1:
 
 cdef str AUTO = "auto"
 cdef str MAIN = "main"
-cdef object drain_setting = AUTO    # one of these, or a function
+cdef PyObject *drain_setting = <PyObject *>AUTO    # owned: one of these, or a function
+cdef Lock drain_setting_lock
+Py_INCREF(drain_setting)
 
 
 cdef object choose_drain(object setting):
     """set_drain(), with AUTO, MAIN or a function."""
     global drain_setting
+    cdef PyObject *given = <PyObject *>setting
+    cdef PyObject *before
+    Py_INCREF(given)
+    lock_take(&drain_setting_lock)
     before = drain_setting
-    drain_setting = setting
+    drain_setting = given
+    lock_release(&drain_setting_lock)
     helper_set_mode(DRAIN_AUTO if setting is AUTO else DRAIN_MAIN if setting is MAIN else DRAIN_SCHEDULED)
-    return before
+    return own_reference(before)
 
 
 cdef void drain_for_helper(bint is_helper) noexcept:
@@ -116,9 +129,12 @@ cdef void drain_for_helper(bint is_helper) noexcept:
 
 cdef bint schedule_for_helper() noexcept:
     """Calls the user's function; False, and the exception is reported, if it raises."""
-    cdef PyObject *schedule = <PyObject *>drain_setting
+    cdef PyObject *schedule
     cdef PyObject *result
+    lock_take(&drain_setting_lock)
+    schedule = drain_setting
     Py_INCREF(schedule)
+    lock_release(&drain_setting_lock)
     # Called so, nothing here keeps it alive, and no SystemExit ends the process.
     result = PyObject_CallNoArgs(schedule)
     if result == NULL:
@@ -135,12 +151,14 @@ cdef void release_elsewhere(PyObject *schedule) noexcept:
     release, as a Tcl interpreter, which aborts the process: so it goes the way of all that
     is let go on a foreign thread.
     """
-    if Py_REFCNT(schedule) > 1:
+    if is_shared(schedule):
         Py_DECREF(schedule)
         return
+    cdef void *raw
     try:
-        externref_drop(new_block(schedule, 0))
+        raw = new_block(schedule, 0)
         Py_DECREF(schedule)     # not the last: the block has one
+        externref_drop(raw)
     except MemoryError:
         pass    # it stays alive
 

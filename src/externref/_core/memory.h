@@ -32,8 +32,9 @@ static inline void externref_aligned_free(void *block)
 }
 
 /* How many dead blocks, and how many dead wrappers, are kept for the next reference.
- * None where a sanitizer is to see every use after free. */
-#if defined(__SANITIZE_ADDRESS__) || defined(EXTERNREF_NO_FREE_LISTS)
+ * None where a sanitizer is to see every use after free, nor where no GIL guards the lists: there an allocator
+ * with a heap for each thread is CPython's own, and a dead object may not be revived. */
+#if defined(__SANITIZE_ADDRESS__) || defined(EXTERNREF_NO_FREE_LISTS) || defined(Py_GIL_DISABLED)
 #  define EXTERNREF_FREE_LIST_LIMIT 0
 #elif defined(__has_feature)
 #  if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)

@@ -10,8 +10,9 @@
  *                   any thread, no GIL
  *   pending_any, pending_popped
  *                   any thread, no GIL
- *   pending_pop, pending_pop_hold, pending_first_hold, pending_count
- *                   the holder of the GIL
+ *   pending_pop, pending_pop_hold, pending_holds, pending_count
+ *                   the holder of the GIL; without one they take pending.lock, so that nobody takes
+ *                   away what another looks at
  */
 #ifndef EXTERNREF_PENDING_H
 #define EXTERNREF_PENDING_H
@@ -19,13 +20,15 @@
 #include "externref.h"
 #include "atomics.h"
 #include "hold.h"
+#include "locks.h"
 
 static struct {
     void *head;        /* atomic: a list of blocks, newest first; any thread pushes */
-    void *batch;       /* of blocks, taken from head and not yet popped; changes under the GIL */
+    void *batch;       /* of blocks, taken from head and not yet popped; changes under the GIL, or the lock */
     void *holds;       /* atomic: a list of holds, likewise */
     void *holds_batch; /* of holds */
-    size_t popped;     /* how often something was popped; changes under the GIL */
+    size_t popped;     /* how often something was popped; likewise */
+    Lock lock;
 } pending;
 
 #if defined(_MSC_VER)
@@ -78,12 +81,6 @@ static inline size_t pending_popped(void)
     return EXTERNREF_ACQUIRE(&pending.popped);
 }
 
-/* The newest of the holds that were let go since a batch was taken. */
-static ExternrefHold *pending_first_hold(void)
-{
-    return (ExternrefHold *)atomic_pointer_load(&pending.holds);
-}
-
 /* A batch's first, or that of a new batch, or NULL. The rest of a batch is not stranded when the code
  * that a free runs drains too, or when threads switch in it: all take from the same batch. */
 static void *pending_first(void *batch, void **list)
@@ -95,21 +92,27 @@ static void *pending_first(void *batch, void **list)
 /* A hold to end, or NULL. */
 static ExternrefHold *pending_pop_hold(void)
 {
-    ExternrefHold *hold = (ExternrefHold *)pending_first(pending.holds_batch, &pending.holds);
+    ExternrefHold *hold;
+    lock_take(&pending.lock);
+    hold = (ExternrefHold *)pending_first(pending.holds_batch, &pending.holds);
     if (hold != NULL) {
         atomic_pointer_store(&pending.holds_batch, hold->next);
     }
+    lock_release(&pending.lock);
     return hold;
 }
 
 /* A block to free, or NULL. */
 static VMExternData *pending_pop(void)
 {
-    VMExternData *data = (VMExternData *)pending_first(pending.batch, &pending.head);
+    VMExternData *data;
+    lock_take(&pending.lock);
+    data = (VMExternData *)pending_first(pending.batch, &pending.head);
     if (data != NULL) {
         atomic_pointer_store(&pending.batch, data->value_ptr);
         data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
     }
+    lock_release(&pending.lock);
     return data;
 }
 
@@ -123,10 +126,41 @@ static size_t pending_length(const void *list)
     return length;
 }
 
-/* How many blocks wait. Only holders of the GIL take blocks away, so the walk is safe. */
+/* How many blocks wait. Who takes blocks away waits meanwhile. */
 static size_t pending_count(void)
 {
-    return pending_length(pending.batch) + pending_length(atomic_pointer_load(&pending.head));
+    size_t length;
+    lock_take(&pending.lock);
+    length = pending_length(pending.batch) + pending_length(atomic_pointer_load(&pending.head));
+    lock_release(&pending.lock);
+    return length;
+}
+
+/* What is known of a hold that was let go: its block, whose address may be another's afterwards, and how many owners
+ * that has. */
+typedef struct {
+    uintptr_t address;
+    size_t count;
+} PendingHold;
+
+/* Notes the first `room` of the holds that wait; how many there are. */
+static size_t pending_holds(PendingHold *notes, size_t room)
+{
+    size_t length = 0;
+    lock_take(&pending.lock);
+    for (int i = 0; i < 2; i++) {
+        const ExternrefHold *hold =
+            (const ExternrefHold *)(i == 0 ? pending.holds_batch : atomic_pointer_load(&pending.holds));
+        for (; hold != NULL; hold = hold->next) {
+            if (length < room) {
+                notes[length].address = (uintptr_t)hold->footer;
+                notes[length].count = externref_strong_count(hold->footer);
+            }
+            length++;
+        }
+    }
+    lock_release(&pending.lock);
+    return length;
 }
 
 #endif /* EXTERNREF_PENDING_H */

@@ -10,48 +10,52 @@ cdef extern from "_core/registry.h":
     int registry_add(uintptr_t address) noexcept
 
 
-cdef inline int register(VMExternData *data) except -1:
-    """Makes the address one that from_raw() and clone_from_raw() accept."""
-    if not data.state & EXTERNREF_STATE_REGISTERED:
-        if registry_add(<uintptr_t>data) != 0:
-            raise MemoryError("no memory to hand out a raw pointer")
-        data.state |= EXTERNREF_STATE_REGISTERED
-    return 0
-
-
-cdef inline object hand_out(VMExternData *data):
-    """The raw pointer as an int. Nothing can fail after it: only then the caller moves or
-    lends the reference."""
-    cdef object ptr = <uintptr_t>data
-    register(data)
-    return ptr
+cdef inline Refusal register(VMExternData *data) noexcept:
+    """Makes the address one that from_raw() and clone_from_raw() accept. Somebody's count keeps the block."""
+    cdef Refusal refusal = GRANTED
+    if host_state(data) & EXTERNREF_STATE_REGISTERED:
+        return GRANTED
+    registry_lock(<uintptr_t>data)
+    if not FREE_THREADED or not host_state(data) & EXTERNREF_STATE_REGISTERED:
+        if registry_add(<uintptr_t>data) == 0:
+            state_set(data, EXTERNREF_STATE_REGISTERED)
+        else:
+            refusal = NO_MEMORY
+    registry_unlock(<uintptr_t>data)
+    return refusal
 
 
 cdef extern from "Python.h":
     bint PyIndex_Check(object) noexcept
 
-cdef object address_in = None   # externref._pointers.address_in, once it is needed
-
 
 cdef object index_of(object ptr):
     """The int in what may be given as a raw pointer. TypeError; may run arbitrary code."""
-    global address_in
     if PyIndex_Check(ptr):
         return PyNumber_Index(ptr)
-    if address_in is None:
-        from externref._pointers import address_in as imported
-        address_in = imported
+    from externref._pointers import address_in
     return PyNumber_Index(address_in(ptr))
 
 
-cdef int expose(VMExternRef self) except -1:
+cdef VMExternData *expose(VMExternRef self) except NULL:
     """Lends the raw pointer for as long as the block lives."""
-    global live_exposed
-    cdef VMExternData *data = data_of(self)
-    register(data)
-    live_exposed += not is_lent(data)
-    data.state |= EXTERNREF_STATE_EXPOSED
-    return 0
+    cdef Section section
+    cdef VMExternData *data
+    cdef Refusal refusal = SPENT
+    section_begin(&section, <PyObject *>self)
+    data = <VMExternData *>self._data
+    if data != NULL:
+        refusal = register(data)
+        if refusal == GRANTED:
+            block_lock(data)
+            if not is_lent(data):
+                live_exposed_add(1)
+            state_set(data, EXTERNREF_STATE_EXPOSED)
+            block_unlock(data)
+    section_end(&section)
+    if refusal != GRANTED:
+        refuse(refusal, data)
+    return data
 
 
 cdef object lend(VMExternRef self):
@@ -60,8 +64,8 @@ cdef object lend(VMExternRef self):
     return ptr
 
 
-cdef VMExternData *registered_block(object ptr) except NULL:
-    """The block at an address that was handed out; InvalidRawPointerError for any other."""
+cdef void *raw_pointer(object ptr) except NULL:
+    """What an int may be the address of; InvalidRawPointerError if of no block."""
     cdef uintptr_t address
     if not isinstance(ptr, int):
         ptr = index_of(ptr)
@@ -72,55 +76,57 @@ cdef VMExternData *registered_block(object ptr) except NULL:
             "the null pointer is no reference; option_from_raw() maps it to None")
     if address % sizeof(void *) != 0:
         raise InvalidRawPointerError(f"{address:#x} is misaligned: no reference has this address")
-    if not registry_contains(address):
-        raise InvalidRawPointerError(
-            f"{address:#x} was never handed out by into_raw(), as_raw() or borrow(), "
-            "or its allocation has been freed")
-    return <VMExternData *>address
+    return <void *>address
 
 
-cdef int refuse_raw_owner(VMExternData *data) except -1:
-    if has_room(data):
-        raise InvalidRawPointerError(
-            f"{<uintptr_t>data:#x} has no owner to take over: it was taken back already, "
-            "dropped, or only lent; clone_from_raw() adds an owner")
-    refuse_room()
-
-
-cdef inline int require_raw_owner(VMExternData *data) except -1:
-    """InvalidRawPointerError unless there is one; OverflowError if it cannot become a handle."""
-    if EXTERNREF_ACQUIRE(&data.ref_count) <= data.handles or not has_room(data):
-        refuse_raw_owner(data)
-    return 0
-
-
-cdef int take_over(VMExternRef self, VMExternData *data) except -1:
-    """Makes a raw owner's count that of `self`, a spent wrapper."""
+cdef int take_over(VMExternRef self, void *raw) except -1:
+    """Makes a raw owner's count that of `self`, a spent wrapper. InvalidRawPointerError if there is none, or no
+    block that was handed out."""
+    cdef VMExternData *data = <VMExternData *>raw
+    cdef Refusal refusal = NOT_HANDED_OUT
+    cdef Adopter adopt = <Adopter>slot_load(<void **>&adopt_raw_words)
     cdef size_t left = 0
-    if adopt_raw_words != NULL:
-        left = adopt_raw_words(data)    # what compiled code put into a table is the table's
-    require_raw_owner(data)
-    if EXTERNREF_ACQUIRE(&data.ref_count) - data.handles <= left:
-        raise OverflowError("what raw owners have of this allocation is in activations tables, "
-                            "which have no room to say so")
-    add_handle(data)
+    if adopt != NULL:
+        left = adopt(data)      # what compiled code put into a table is the table's
+    registry_lock(<uintptr_t>raw)       # to the end of what relies on the look-up
+    if registry_contains(<uintptr_t>raw):
+        refusal = take_raw_owner(data, False, left)
+    registry_unlock(<uintptr_t>raw)
+    if refusal != GRANTED:
+        refuse(refusal, raw)
     attach(<PyObject *>self, data)
     return 0
 
 
-cdef int add_owner(VMExternRef self, VMExternData *data) except -1:
-    """Makes a new count for `self`, a spent wrapper."""
+cdef Refusal add_owner_to(VMExternData *data) noexcept:
+    """add_hold() for who may own nothing: never from zero."""
+    cdef Refusal refusal = NO_ROOM
     cdef size_t count
-    if not has_room(data):
-        refuse_room()
-    while True:     # unlike compiled code, whoever calls may own nothing: never from zero
-        count = EXTERNREF_ACQUIRE(&data.ref_count)
-        if count == 0:
-            raise InvalidRawPointerError(
-                f"{<uintptr_t>data:#x} has no owner left: compiled code dropped the last one")
-        if atomic_count_replace(&data.ref_count, count, count + 1):
-            break
-    add_handle(data)
+    block_lock(data)
+    if has_room(data):
+        while True:     # compiled code may be at it
+            count = EXTERNREF_ACQUIRE(&data.ref_count)
+            if count == 0:
+                refusal = NO_OWNER
+                break
+            if atomic_count_replace(&data.ref_count, count, count + 1):
+                add_handle(data)
+                refusal = GRANTED
+                break
+    block_unlock(data)
+    return refusal
+
+
+cdef int add_owner(VMExternRef self, void *raw) except -1:
+    """Makes a new count for `self`, a spent wrapper."""
+    cdef VMExternData *data = <VMExternData *>raw
+    cdef Refusal refusal = NOT_HANDED_OUT
+    registry_lock(<uintptr_t>raw)
+    if registry_contains(<uintptr_t>raw):
+        refusal = add_owner_to(data)
+    registry_unlock(<uintptr_t>raw)
+    if refusal != GRANTED:
+        refuse(refusal, raw)
     attach(<PyObject *>self, data)
     return 0
 
@@ -132,20 +138,27 @@ cdef VMExternRef spent_wrapper():
 
 cdef void *hold_registered(object value, bint lends) except? NULL:
     cdef void *raw = hold(value, lends)
-    cdef VMExternData *data = <VMExternData *>raw
-    if raw != NULL and not data.state & EXTERNREF_STATE_REGISTERED:
-        if registry_add(<uintptr_t>data) != 0:
-            end_hold(raw, lends)
-            raise MemoryError("no memory to hand out a raw pointer")
-        data.state |= EXTERNREF_STATE_REGISTERED
+    if raw != NULL and register(<VMExternData *>raw) != GRANTED:
+        end_hold(raw, lends)
+        refuse(NO_MEMORY, raw)
     return raw
 
 
 cdef object give_raw(VMExternRef self):
+    cdef Section section
     cdef VMExternData *data
+    cdef Refusal refusal = SPENT
+    cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
     drain_if_any()
-    data = data_of(self)
-    ptr = hand_out(data)
-    self._data = NULL
+    ptr = <uintptr_t>data_of(self)      # the int first: nothing moves if it cannot be made
+    section_begin(&section, <PyObject *>self)
+    data = <VMExternData *>self._data
+    if not FREE_THREADED or data != NULL:
+        refusal = register(data)
+        if refusal == GRANTED:
+            slot_store(&self._data, NULL)
+    section_end(&section)
+    if refusal != GRANTED:
+        refuse(refusal, data)
     move_out(data)
     return ptr

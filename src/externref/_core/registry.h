@@ -5,20 +5,51 @@
  * not a crash. Blocks that never hand out a pointer never get here.
  *
  * Open addressing with linear probing; a removal shifts the cluster back, so there
- * are no tombstones. Every function needs the GIL, which is its lock. */
+ * are no tombstones. Every function needs the GIL, which is its lock, or in builds without one
+ * registry_lock(): who looks an address up has it until the block has an owner more, and who frees
+ * a block takes the address out first. There are several sets then, so that threads seldom meet. */
 #ifndef EXTERNREF_REGISTRY_H
 #define EXTERNREF_REGISTRY_H
 
 #include <Python.h>
 #include <stdint.h>
+#include "locks.h"
 
 #define REGISTRY_MIN_BITS 6
 
-static struct {
+typedef struct {
     uintptr_t *entries; /* 0: empty */
     unsigned bits;    /* there are 2**bits entries; meaningless while entries is NULL */
     size_t used;
-} registry;
+#ifdef Py_GIL_DISABLED
+    Lock lock;
+#endif
+} Registry;
+
+#ifdef Py_GIL_DISABLED
+static Registry registries[64];
+
+/* By bits that vary from block to block, and not those that registry_home() begins with. */
+static inline Registry *registry_of(uintptr_t address)
+{
+    return &registries[(address >> 4 ^ address >> 10 ^ address >> 16) & 63];
+}
+
+static void registry_lock(uintptr_t address)
+{
+    lock_take(&registry_of(address)->lock);
+}
+
+static void registry_unlock(uintptr_t address)
+{
+    lock_release(&registry_of(address)->lock);
+}
+#else
+static Registry the_registry;
+#  define registry_of(address) (&the_registry)
+#  define registry_lock(address) ((void)0)
+#  define registry_unlock(address) ((void)0)
+#endif
 
 static inline size_t registry_home(uintptr_t address, unsigned bits)
 {
@@ -39,64 +70,66 @@ static inline size_t registry_find(const uintptr_t *entries, unsigned bits, uint
 
 static int registry_contains(uintptr_t address)
 {
-    return registry.entries != NULL &&
-           registry.entries[registry_find(registry.entries, registry.bits, address)] == address;
+    const Registry *set = registry_of(address);
+    return set->entries != NULL && set->entries[registry_find(set->entries, set->bits, address)] == address;
 }
 
 /* 0, or -1 without a change if memory is short. */
-static int registry_resize(unsigned bits)
+static int registry_resize(Registry *set, unsigned bits)
 {
-    size_t old_size = registry.entries != NULL ? (size_t)1 << registry.bits : 0;
+    size_t old_size = set->entries != NULL ? (size_t)1 << set->bits : 0;
     uintptr_t *entries = (uintptr_t *)PyMem_RawCalloc((size_t)1 << bits, sizeof(uintptr_t));
     if (entries == NULL) {
         return -1;
     }
     for (size_t i = 0; i < old_size; i++) {
-        if (registry.entries[i] != 0) {
-            entries[registry_find(entries, bits, registry.entries[i])] = registry.entries[i];
+        if (set->entries[i] != 0) {
+            entries[registry_find(entries, bits, set->entries[i])] = set->entries[i];
         }
     }
-    PyMem_RawFree(registry.entries);
-    registry.entries = entries;
-    registry.bits = bits;
+    PyMem_RawFree(set->entries);
+    set->entries = entries;
+    set->bits = bits;
     return 0;
 }
 
 /* Adds an address that is not in the set. 0, or -1 without a change if memory is short. */
 static int registry_add(uintptr_t address)
 {
-    if (registry.entries == NULL) {
-        if (registry_resize(REGISTRY_MIN_BITS) != 0) {
+    Registry *set = registry_of(address);
+    if (set->entries == NULL) {
+        if (registry_resize(set, REGISTRY_MIN_BITS) != 0) {
             return -1;
         }
     }
-    else if (registry.used >= (size_t)1 << (registry.bits - 1)) { /* at most half full */
-        if (registry_resize(registry.bits + 1) != 0) {
+    else if (set->used >= (size_t)1 << (set->bits - 1)) { /* at most half full */
+        if (registry_resize(set, set->bits + 1) != 0) {
             return -1;
         }
     }
-    registry.entries[registry_find(registry.entries, registry.bits, address)] = address;
-    registry.used++;
+    set->entries[registry_find(set->entries, set->bits, address)] = address;
+    set->used++;
     return 0;
 }
 
 /* Removes an address that is in the set. */
 static void registry_remove(uintptr_t address)
 {
-    size_t mask = ((size_t)1 << registry.bits) - 1;
-    size_t hole = registry_find(registry.entries, registry.bits, address);
-    for (size_t i = (hole + 1) & mask; registry.entries[i] != 0; i = (i + 1) & mask) {
+    Registry *set = registry_of(address);
+    size_t mask = ((size_t)1 << set->bits) - 1;
+    size_t hole = registry_find(set->entries, set->bits, address);
+    for (size_t i = (hole + 1) & mask; set->entries[i] != 0; i = (i + 1) & mask) {
         /* Whoever was pushed past the hole by its cluster moves back into it. */
-        size_t home = registry_home(registry.entries[i], registry.bits);
+        size_t home = registry_home(set->entries[i], set->bits);
         if (((i - home) & mask) >= ((i - hole) & mask)) {
-            registry.entries[hole] = registry.entries[i];
+            set->entries[hole] = set->entries[i];
             hole = i;
         }
     }
-    registry.entries[hole] = 0;
-    registry.used--;
-    if (registry.bits > REGISTRY_MIN_BITS && registry.used < (size_t)1 << (registry.bits - 3)) {
-        (void)registry_resize(registry.bits - 1); /* no memory: it stays large, and right */
+    set->entries[hole] = 0;
+    set->used--;
+    if (set->bits > REGISTRY_MIN_BITS && set->used < (size_t)1 << (set->bits - 3)) {
+        (void)registry_resize(set, set->bits - 1); /* no memory: it stays large, and right */
     }
 }
 

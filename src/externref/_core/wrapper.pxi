@@ -32,8 +32,8 @@ cdef extern from *:
     """
     void revive(PyObject *) noexcept
 
-# The dead, for the next reference to be made (GIL). A wrapper that owned its block alone keeps
-# it, the footer being right already for the next value: *pairs* are linked through the
+# The dead, for the next reference to be made (GIL; without one none are kept). A wrapper that owned
+# its block alone keeps it, the footer being right already for the next value: *pairs* are linked through the
 # block's payload. Other wrappers have no block and are linked through _data. Built with
 # -DEXTERNREF_NO_FREE_LISTS, make+drop takes 1.40 of object()'s time in place of 0.54, and
 # clone+drop 1.00 in place of 0.60 (python -m externref bench).
@@ -79,7 +79,7 @@ cdef inline void attach(PyObject *self, VMExternData *data) noexcept:
 
 cdef inline PyObject *new_ref(PyObject *value) except NULL:
     """A wrapper for a new block that owns `value`; a new reference."""
-    global spare_pairs, spare_pair_count, live_blocks, live_handles
+    global spare_pairs, spare_pair_count
     cdef PyObject *self
     cdef PythonBlock *block
     drain_if_any()
@@ -91,8 +91,8 @@ cdef inline PyObject *new_ref(PyObject *value) except NULL:
     spare_pair_count -= 1
     Py_INCREF(value)
     block.payload = value
-    live_blocks += 1
-    live_handles += 1
+    live_blocks_add(1)
+    live_handles_add(1)
     revive(self)
     attach(self, &block.footer)
     return self
@@ -125,12 +125,12 @@ cdef void wrapper_dealloc(PyObject *self) noexcept:
     cdef VMExternData *data
     cdef PyObject *payload
     PyObject_GC_UnTrack(self)
-    if PyObject_GET_WEAKREFS_LISTPTR(self)[0] != NULL:
+    if slot_load(<void **>PyObject_GET_WEAKREFS_LISTPTR(self)) != NULL:
         PyObject_ClearWeakRefs(self)    # arbitrary code; after it the payload may be ours alone
     data = <VMExternData *>data_slot(self)[0]
     payload = NULL if data == NULL else payload_of(data)
     # A payload that dies with us may be a reference that boxes another, a million deep.
-    if payload != NULL and Py_REFCNT(payload) == 1:
+    if payload != NULL and not is_shared(payload):
         call_in_trashcan(self, wrapper_dealloc, wrapper_free)
     else:
         wrapper_free(self)
@@ -139,17 +139,16 @@ cdef void wrapper_dealloc(PyObject *self) noexcept:
 cdef void wrapper_free(PyObject *self) noexcept:
     """The end of a wrapper that has no weak references: nothing runs but the release of the payload, last."""
     global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
-    global live_blocks, live_handles
     cdef VMExternData *data
     cdef PyObject *payload = NULL
     data = <VMExternData *>data_slot(self)[0]
     if data != NULL:
         payload = payload_of(data)
-        if (payload != NULL and data.handles == 1 and is_private(data)
+        if (not FREE_THREADED and payload != NULL and data.handles == 1 and is_private(data)
                 and spare_pair_count < SPARE_LIMIT):
             # As drop_handle and free_block, but the block stays, fit for the next value.
-            live_blocks -= 1
-            live_handles -= 1
+            live_blocks_add(-1)
+            live_handles_add(-1)
             if data.state & EXTERNREF_STATE_REGISTERED:
                 registry_remove(<uintptr_t>data)
                 data.state &= ~EXTERNREF_STATE_REGISTERED
@@ -169,6 +168,7 @@ cdef void wrapper_free(PyObject *self) noexcept:
 
 
 cdef int wrapper_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
+    # Takes no lock: without a GIL the world is stopped, and no thread stops with one.
     cdef VMExternData *data = <VMExternData *>data_slot(self)[0]
     cdef PyObject *payload
     if data == NULL or not is_private(data):
@@ -178,16 +178,28 @@ cdef int wrapper_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 
 
 cdef int wrapper_clear(PyObject *self) noexcept:
-    cdef VMExternData *data = <VMExternData *>data_slot(self)[0]
+    cdef Section section
+    cdef VMExternData *data
+    section_begin(&section, self)
+    data = <VMExternData *>data_slot(self)[0]
     if data != NULL:
-        data_slot(self)[0] = NULL
+        slot_store(data_slot(self), NULL)
+    section_end(&section)
+    if data != NULL:
         Py_XDECREF(drop_handle(data))
     return 0
 
 
 cdef inline bint is_same(PyObject *left, PyObject *right) noexcept:
     """Whether two wrappers are of one allocation; a spent one equals only itself."""
-    return left == right or (data_slot(left)[0] == data_slot(right)[0] and data_slot(left)[0] != NULL)
+    cdef Section2 section
+    cdef bint same
+    if left == right:
+        return True
+    section2_begin(&section, left, right)
+    same = data_slot(left)[0] == data_slot(right)[0] and data_slot(left)[0] != NULL
+    section2_end(&section)
+    return same
 
 
 cdef PyObject *wrapper_richcompare(PyObject *self, PyObject *other, int op) except NULL:
@@ -204,29 +216,24 @@ cdef int refuse_moved() except -1:
 
 
 cdef inline VMExternData *data_of(VMExternRef self) except NULL:
-    if self._data == NULL:
+    """The footer; without a GIL its address alone, but in the wrapper's section."""
+    cdef void *data = slot_load(&self._data)
+    if data == NULL:
         refuse_moved()
-    return <VMExternData *>self._data
-
-
-cdef int refuse_clone(VMExternRef self) except -1:
-    """Says why there is no clone of it."""
-    data_of(self)
-    refuse_room()
+    return <VMExternData *>data
 
 
 cdef PyObject *clone_ref(VMExternRef self) except NULL:
     """Another wrapper of the same block; a new reference."""
     cdef PyObject *other
     cdef VMExternData *data
+    cdef Refusal refusal
     drain_if_any()
     other = new_wrapper()
-    data = <VMExternData *>self._data
-    if data == NULL or not has_room(data):
+    refusal = hold_ref(<PyObject *>self, False, &data)
+    if refusal != GRANTED:
         Py_DECREF(other)
-        refuse_clone(self)
-    add_count(data)
-    add_handle(data)
+        refuse(refusal, data)
     attach(other, data)
     return other
 
@@ -301,4 +308,5 @@ def free_spares(phase, info):
     spare_pair_count = spare_wrapper_count = spare_block_count = spare_record_count = 0
 
 
-gc.callbacks.append(free_spares)
+if SPARE_LIMIT > 0:
+    gc.callbacks.append(free_spares)

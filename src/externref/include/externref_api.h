@@ -82,7 +82,8 @@ static int externref_import(void)
 #  define externref_wrap_clone(raw) (externref_api->wrap_clone(raw))
 
 /* The raw pointer of a VMExternRef, lent for as long as the block lives: see as_raw(). NULL,
- * without an exception, for None. TypeError, MovedError, MemoryError. */
+ * without an exception, for None. TypeError, MovedError, MemoryError. In builds without a GIL another thread can
+ * drop the VMExternRef meanwhile: have the caller's own, or call it and externref_clone() in a critical section of `ref`. */
 #  define externref_unwrap(ref) (externref_api->unwrap(ref))
 
 /* A new reference to the Python payload; None for NULL. The caller keeps their count.
