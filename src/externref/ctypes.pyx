@@ -1,4 +1,4 @@
-# cython: language_level=3, auto_pickle=False, autotestdict=False
+# cython: language_level=3, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 """References in ctypes: what functions and callbacks take and return. docs/ctypes.md has an example of each.
 
     lib.keep.argtypes = [VMExternRef]               # lends for the call; None passes NULL

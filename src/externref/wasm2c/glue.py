@@ -485,7 +485,8 @@ def mended_tail_calls(body: str, is_second: bool) -> str:
 def own_code(binary: Binary, code: str) -> list[str]:
     """The Wasm2cFunction of each function of the module's own, and of the second that tail calls have for it."""
     imported, exported = binary.imported(FuncType), set(binary.exported_functions())
-    names = {i: f"w2c_m_xf{i}_0" if i in exported else f"w2c_m_f{i}" for i in range(imported, len(binary.function_types))}
+    names = {i: f"w2c_m_xf{i}_0" if i in exported else f"w2c_m_f{i}"
+             for i in range(imported, len(binary.function_types))}
     second = set(re.findall(r"^(?:static )?void (wasm_tailcall_w2c_m_x?f\d+(?:_0)?)\(", code, re.MULTILINE))
     return [f"{{(void (*)(void)){prefix}{name}, {i}}}" for i, name in names.items()
             for prefix in ("", "wasm_tailcall_") if not prefix or prefix + name in second]
