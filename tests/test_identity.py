@@ -148,8 +148,9 @@ def test_names_and_signatures():
 
 
 def test_everything_public_is_documented():
+    import externref.ctypes
     from externref import abi
-    for module in (externref, abi):
+    for module in (externref, abi, externref.ctypes):
         for name in module.__all__:
             member = getattr(module, name)
             if callable(member):
@@ -187,10 +188,10 @@ class TestCtypes:
         with pytest.raises((externref.MovedError, ctypes.ArgumentError)):
             foreign.identity(ref)
 
-    def test_lending_exposes(self, foreign):
+    def test_lending_exposes_for_the_call(self, foreign):
         ref = VMExternRef(1)
         foreign.identity(ref)
-        assert externref.stats().exposed == 1
+        assert externref.stats().exposed == 0
 
 
 def test_gc_sees_the_payload_and_tracks_only_what_can_be_in_a_cycle():
