@@ -42,7 +42,7 @@ cdef extern from "externref.h" nogil:
 cdef extern from *:
     """
     /* The state of a block for who looks at it without its lock, or may be looked at by who wants the lock. */
-    static CYTHON_INLINE CYTHON_UNUSED uint32_t host_state(const VMExternData *data)
+    CYTHON_UNUSED static CYTHON_INLINE uint32_t host_state(const VMExternData *data)
     {
     #ifdef Py_GIL_DISABLED
         return __atomic_load_n(&data->state, __ATOMIC_RELAXED);
