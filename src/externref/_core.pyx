@@ -54,7 +54,8 @@ pointer can be seen by code that counts, so that nobody takes the block for priv
 
     owner                                                  handle   lends
     a wrapper                                              yes      as_raw(): for good
-    an argument lent (Function's r, ctypes), an open borrow()  yes  yes
+    an argument lent (Function's r, ctypes)                yes      yes
+    an open borrow()                                       yes      yes
     an argument to be moved, before the callee has it      yes      no
     a result, while Python's object for it is made         yes      no
     an entry of an activations table that Python made      yes      yes
