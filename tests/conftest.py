@@ -56,6 +56,15 @@ def balanced():
     assert externref.stats() == (0, 0, 0, 0)
 
 
+@pytest.fixture(scope="module")
+def quick_switches():
+    """Threads switch after a microsecond."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 @pytest.fixture(scope="session")
 def native():
     """Compiled code's clone and drop, by address; ctypes releases the GIL around them."""

@@ -115,6 +115,29 @@ def in_thread(function):
     return raised[0] if raised else None
 
 
+def at_once(*works):
+    """Runs each on a thread of its own, from one moment on; what they return. Raises what the first failure was."""
+    barrier = threading.Barrier(len(works))
+    results = [None] * len(works)
+    failures = []
+
+    def run(i, work):
+        barrier.wait()
+        try:
+            results[i] = work()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return results
+
+
 class Payload:
     """An object whose drops are counted: list.append is its only reference to a test."""
 

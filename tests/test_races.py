@@ -5,8 +5,6 @@ import ctypes
 import gc
 import itertools
 import random
-import sys
-import threading
 
 import pytest
 from hypothesis import settings
@@ -15,43 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import externref
 from externref import InvalidRawPointerError, MovedError, VMExternRef, VMExternRefActivationsTable, abi
-from support import Payload
+from support import Payload, at_once
 
 THREADS = 4
 
+pytestmark = pytest.mark.usefixtures("quick_switches")
+
 held_clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_switches():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-def at_once(*works):
-    """Runs each on a thread of its own, from one moment on; what they return. Raises what the first failure was."""
-    barrier = threading.Barrier(len(works))
-    results = [None] * len(works)
-    failures = []
-
-    def run(i, work):
-        barrier.wait()
-        try:
-            results[i] = work()
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(works)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return results
 
 
 def until_moved(operation, count=60):

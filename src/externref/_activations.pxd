@@ -47,10 +47,13 @@ cdef class VMExternRefActivationsTable:
     # What runs arbitrary code says so; nothing else here does.
     cdef int flush(self) except -1
     cdef int make_room(self, size_t count) except -1
+    cdef size_t owned(self) noexcept
     cdef size_t inserted(self) noexcept
-    cdef Py_ssize_t sweep_unmarked(self) except -1          # arbitrary code
+    cdef int detach_unmarked(self, RefSet *) except -1
+    cdef Py_ssize_t drop_detached(self, RefSet) noexcept    # arbitrary code
     cdef void unmark(self) noexcept
     cdef void drop_all(self) noexcept                       # arbitrary code
+    cdef bint detach_all(self, RefSet *, void ***, void ***) noexcept
     cdef Refusal adopt_chunk(self, void **stuck) noexcept
     cdef void put(self, void *word) noexcept
     cdef void lock_shared(self) noexcept

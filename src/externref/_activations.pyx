@@ -152,7 +152,7 @@ cdef class VMExternRefActivationsTable:
     def __len__(self):
         """How many references the table owns; one that is in the chunk twice counts twice."""
         with cython.critical_section(self):
-            return self.over_approximated.count + (self.alloc.next - self.chunk)
+            return self.owned()
 
     def bump_capacity_remaining(self):
         """How many references fit in the bump chunk before it is full; 0 before the first."""
@@ -231,10 +231,12 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::sweep.
         """
+        cdef RefSet old
         require_public(self)
         with cython.critical_section(self):
             self.flush()
-            return self.sweep_unmarked()
+            self.detach_unmarked(&old)
+        return self.drop_detached(old)
 
     def gc(self, roots=(), ranges=()):
         """Collect: drop every entry that no root names; how many were dropped.
@@ -248,6 +250,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: gc of externref.rs.
         """
+        cdef RefSet old
         cdef uintptr_t start
         cdef list words = []
         cdef list spans = []
@@ -267,7 +270,8 @@ cdef class VMExternRefActivationsTable:
                 start = address
                 # SAFETY: readable, as the caller promised.
                 refset_mark_words(&self.over_approximated, <void *>start, <void *>(start + <uintptr_t>size))
-            return self.sweep_unmarked()
+            self.detach_unmarked(&old)
+        return self.drop_detached(old)
 
     cdef int take_handle_of(self, VMExternRef ref) except -1:
         """Moves the wrapper's handle in; the chunk has room. The sections of both."""
@@ -319,6 +323,10 @@ cdef class VMExternRefActivationsTable:
         if shared_tables == NULL:
             set_adopter(NULL)
         lock_release(&shared_lock)
+
+    cdef size_t owned(self) noexcept:
+        """As __len__() tells it."""
+        return self.over_approximated.count + (self.alloc.next - self.chunk)
 
     cdef size_t inserted(self) noexcept:
         """How many were inserted since the last sweep."""
@@ -396,12 +404,11 @@ cdef class VMExternRefActivationsTable:
             refuse_memory()
         return 0
 
-    cdef Py_ssize_t sweep_unmarked(self) except -1:
-        """Drops the set's unmarked entries, and unmarks the others."""
-        cdef RefSet old = self.over_approximated
+    cdef int detach_unmarked(self, RefSet *old) except -1:
+        """Takes the set's unmarked entries out, for drop_detached() after the section, and unmarks the others."""
         cdef RefSet kept
         cdef size_t marked = 0, i
-        cdef Py_ssize_t dropped = 0
+        old[0] = self.over_approximated
         for i in range(old.capacity):
             marked += refset_is_marked(old.entries[i])
         if refset_init(&kept, marked) != 0:
@@ -414,7 +421,13 @@ cdef class VMExternRefActivationsTable:
         self.flushed = 0
         self.threshold = max(CHUNK_SIZE, kept.count)    # amortised: as many new ones as there are old ones
         self.collections += 1
-        # Detached: from here on arbitrary code may run.
+        return 0
+
+    cdef Py_ssize_t drop_detached(self, RefSet old) noexcept:
+        """How many were dropped. Not in the section: finalizers run, which may switch to a greenlet with a section of
+        its own, where CPython has one list of a thread's."""
+        cdef Py_ssize_t dropped = 0
+        cdef size_t i
         for i in range(old.capacity):
             if old.entries[i] != 0:
                 end_hold(refset_raw(old.entries[i]), self.lends)
@@ -433,18 +446,29 @@ cdef class VMExternRefActivationsTable:
         cdef RefSet old
         cdef void **chunk
         cdef void **place
-        cdef void **top
+        while self.detach_all(&old, &chunk, &place):
+            self.drop_detached(old)
+            while place != chunk:
+                place -= 1
+                end_hold(raw_of_word(place[0]), self.lends)
+            free(chunk)
+
+    cdef bint detach_all(self, RefSet *old, void ***chunk, void ***top) noexcept:
+        """Takes everything out, the chunk up to `top`, for who drops it when the section is over; whether there was
+        anything."""
+        cdef void **place
         cdef Refusal refusal
-        cdef size_t i
-        while self.chunk != NULL or self.over_approximated.count:
+        with cython.critical_section(self):
+            if self.chunk == NULL and self.over_approximated.entries == NULL:
+                return False
             self.lock_shared()
-            old, chunk, top = self.over_approximated, self.chunk, self.alloc.next
+            old[0], chunk[0], top[0] = self.over_approximated, self.chunk, self.alloc.next
             self.over_approximated = RefSet(NULL, 0, 0)
             self.chunk = self.alloc.next = self.alloc.end = NULL
             self.flushed = 0
             # What compiled code inserted, before finalizers run: from_raw() could take it, and no adopter sees it here.
-            place = chunk
-            while place != top:
+            place = chunk[0]
+            while place != top[0]:
                 if not is_held(place[0]):
                     refusal = try_hold_raw(place[0], self.lends)
                     if refusal == GRANTED:
@@ -455,15 +479,7 @@ cdef class VMExternRefActivationsTable:
                         place[0] = NULL
                 place += 1
             self.unlock_shared()
-            for i in range(old.capacity):
-                if old.entries[i] != 0:
-                    end_hold(refset_raw(old.entries[i]), self.lends)
-            while place != chunk:
-                place -= 1
-                end_hold(raw_of_word(place[0]), self.lends)
-            refset_free(&old)
-            free(chunk)
-        refset_free(&self.over_approximated)
+            return True
 
     cdef int traverse(self, visitproc visit, void *arg) noexcept:
         cdef void **place = self.chunk
@@ -500,13 +516,8 @@ cdef int table_traverse(PyObject *self, visitproc visit, void *arg) noexcept:
 cdef int table_clear(PyObject *self) noexcept:
     # What a store's table holds is in tables of its instances, which a finalizer may still read: the store clears it.
     if (<VMExternRefActivationsTable>self).lends:
-        clear_in_section(<VMExternRefActivationsTable>self)
+        (<VMExternRefActivationsTable>self).drop_all()
     return 0
-
-
-cdef void clear_in_section(VMExternRefActivationsTable table) noexcept:
-    with cython.critical_section(table):
-        table.drop_all()
 
 
 cdef destructor end_table     # Cython's

@@ -1,7 +1,8 @@
 # Items: what Func, Table, Global and Memory say and do alike in both runtimes.
 #
-# A part of wasm2c/_runtime.pyx and of wasmtime/_calls.pyx, each of which has the classes and HostFunc. A Memory has
-# enter() and leave(), which go around every use, and between them size() and base().
+# A part of wasm2c/_runtime.pyx and of wasmtime/_calls.pyx, each of which has the classes, HostFunc and Section. A
+# Memory has enter() and leave(), which go around every use, with a Section of the caller's, and between them size()
+# and base().
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.string cimport memmove
@@ -126,10 +127,11 @@ cdef int refuse_bytes(Memory self, first, last) except -1:
 
 cdef bytes read_bytes(Memory self, start, stop):
     """The bytes from start to stop, None for the end."""
+    cdef Section section
     cdef uintptr_t first, last
     start = PyNumber_Index(start)
     stop = None if stop is None else PyNumber_Index(stop)
-    self.enter()
+    self.enter(&section)
     try:
         last = self.size()
         if not fits_address(start, &first) or first > last:
@@ -138,23 +140,24 @@ cdef bytes read_bytes(Memory self, start, stop):
             refuse_bytes(self, start, stop)
         return (<const char *>self.base())[first:last]
     finally:
-        self.leave()
+        self.leave(&section)
 
 
 cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
     """Copies all bytes of a buffer, or none; how many."""
+    cdef Section section
     cdef Py_buffer buffer
     cdef uintptr_t first
     start = PyNumber_Index(start)
     PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
     try:
-        self.enter()
+        self.enter(&section)
         try:
             if not fits_address(start, &first) or first > self.size() or <size_t>buffer.len > self.size() - first:
                 refuse_bytes(self, start, start + buffer.len)
             memmove(self.base() + first, buffer.buf, buffer.len)    # it may be this memory's
         finally:
-            self.leave()
+            self.leave(&section)
         return buffer.len
     finally:
         PyBuffer_Release(&buffer)
@@ -162,19 +165,21 @@ cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
 
 cdef object get_bytes(Memory self, index):
     """A byte, or those of a slice."""
+    cdef Section section
     if isinstance(index, slice):
         start, stop = places_of(self, index)
         return read_bytes(self, start, stop)
     number = PyNumber_Index(index)
-    self.enter()
+    self.enter(&section)
     try:
         return self.base()[index_within(number, self.size(), "memory")]
     finally:
-        self.leave()
+        self.leave(&section)
 
 
 cdef int set_bytes(Memory self, index, value) except -1:
     """A byte, or as many as a slice has."""
+    cdef Section section
     if isinstance(index, slice):
         data = memoryview(value)
         start, stop = places_of(self, index)
@@ -185,12 +190,12 @@ cdef int set_bytes(Memory self, index, value) except -1:
     number, byte = PyNumber_Index(index), PyNumber_Index(value)
     if not 0 <= byte <= 255:
         raise ValueError(f"a byte is from 0 to 255, not {shown(byte)}")
-    self.enter()
+    self.enter(&section)
     try:
         self.base()[index_within(number, self.size(), "memory")] = byte
         return 0
     finally:
-        self.leave()
+        self.leave(&section)
 
 
 cdef tuple places_of(Memory self, given):

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from support import TESTS, run_compiler
+from support import NO_GIL, TESTS, run_compiler
 
 pytestmark = [
     pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator that is preloaded stands before glibc's"),
+    pytest.mark.skipif(NO_GIL, reason="CPython without a GIL has its own allocator alone"),
     pytest.mark.skipif("LD_PRELOAD" in os.environ or "ASAN_OPTIONS" in os.environ, reason="something else is preloaded"),
 ]
 

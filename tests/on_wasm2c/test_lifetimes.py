@@ -465,7 +465,7 @@ class New:
     def __init__(self, function): self.function = function
     def __del__(self):
         box = kept[-1]()
-        if box is None and sys.version_info >= (3, 14):
+        if box is None and (sys.version_info >= (3, 14) or not getattr(sys, "_is_gil_enabled", lambda: True)()):
             ran.append(1)   # it clears those that finalizers make too: nothing is left to reach the garbage by
         else:
             self.function(box.thing)
@@ -580,3 +580,94 @@ def test_nothing_pins_less_than_was_asked(compile, store):
     del first, second, function
     gc.collect()
     assert kept[0]() is not None and kept[1]() is not None and call(0) == call(1) == 5
+
+
+def test_a_store_runs_that_the_collector_is_about_to_clear(run_python):
+    """A finalizer has made a weak reference to a function, and another thread calls it. Not with all CPythons: some
+    clear it."""
+    assert run_python("""
+import gc, threading, weakref
+from externref import VMExternRef, wasm2c
+gc.disable()
+functions, dropped, taken = [], [], []
+go, inside, cleared = threading.Event(), threading.Event(), threading.Event()
+module = wasm2c.compile('''(module (import "e" "wait" (func $wait)) (table (export "t") 4 externref)
+  (func (export "get_late") (result externref) (local $r externref)
+    (local.set $r (table.get 0 (i32.const 0))) (call $wait) (local.get $r)))''')
+
+class Value:
+    whole = True
+    def __del__(self): dropped.append(1)
+
+class Slow:
+    def __del__(self):
+        go.set()
+        inside.wait(0.05)
+
+class Part:
+    def __init__(self):
+        self.slow = VMExternRef(Slow())
+        self.slow.as_raw()      # lent: the collector does not look into it, so the finalizer runs as Part is cleared
+    def __del__(self):
+        functions.append(weakref.ref(self.exports.get_late))
+
+def wait():
+    inside.set()
+    cleared.wait(0.05)
+
+def call():
+    go.wait()
+    for function in [reference() for reference in functions]:
+        if function is not None:
+            try:
+                taken.append(function().whole)
+            except ValueError:
+                pass            # it is closed
+            break
+
+for _ in range(10):
+    for event in (go, inside, cleared):
+        event.clear()
+    functions.clear()
+    thread = threading.Thread(target=call)
+    thread.start()
+    part = Part()       # before the store, and so cleared before it
+    part.exports = exports = module.instantiate(wasm2c.Store(), {"e": {"wait": wait}}).exports
+    exports.t[0], exports.t[1] = Value(), part
+    del exports, part
+    gc.collect()
+    cleared.set()
+    go.set()
+    thread.join()
+    taken.clear()
+gc.collect()
+print(len(dropped))
+""") == "10\n"
+
+
+def test_an_instance_that_a_finalizer_saves_is_whole(run_python):
+    """Its functions as values, and its names in a trap: the collector has cleared weak references before."""
+    assert run_python("""
+import gc
+from externref import wasm2c
+module = wasm2c.compile('''(module (table (export "t") 2 funcref) (table (export "x") 1 externref)
+  (elem (i32.const 0) func $id)
+  (func $id (param externref) (result externref) (local.get 0))
+  (func (export "own") (result funcref) (ref.func $id))
+  (func $boom (export "boom") unreachable))''')
+saved = []
+class Saver:
+    def __del__(self):
+        print(self.e.own()(5))
+        saved.append(self.e)
+saver = Saver()
+saver.e = module.instantiate(wasm2c.Store()).exports
+saver.e.x[0] = saver
+del saver
+gc.collect()
+print(saved[0].t[0](6), saved[0].own()(7))
+try:
+    saved[0].boom()
+except wasm2c.Trap as trap:
+    print(*trap.frames)
+""") == "5\n6 7\n'boom'\n"

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: embedsignature=True, embedsignature.format=clinic
 """Stores, instances and what they export: the running half of externref.wasm2c.
 
@@ -13,6 +13,11 @@ Two rules keep a reference from being dropped on its way:
  - in: all arguments are converted, which can run any code, before the first is inserted, and
    from the first insertion until compiled code has them nothing runs;
  - out: each result gets an owner of its own before anything else runs.
+
+The GIL keeps the rules, or without one the critical section of the store's table: each use of a store is in it,
+and asks there whether this thread may use the store now. No Python code runs in it, nor anything that switches
+greenlets: converting, dropping and compiled code are outside. While compiled code runs, the section is over and the
+store refuses other threads.
 
 Leaving compiled code, by a trap or because an imported function raised, is a longjmp from
 C to enter(). It crosses frames of compiled code only: Python's return first.
@@ -47,7 +52,7 @@ from externref._numbers cimport (
     name_of_type, put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
     PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, hidden, items_of,
-    make_secretly, name_publicly, reraise, require_maker, secret_maker, vectorcallfunc)
+    make_secretly, name_publicly, own_reference, reraise, require_maker, secret_maker, vectorcallfunc)
 
 import os
 

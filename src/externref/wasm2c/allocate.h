@@ -17,7 +17,7 @@
 #define WASM_PAGE 65536u
 #define MOST_PAGES 65536u /* of a memory with 32-bit addresses */
 
-/* What a store has of one kind. Only who may use the store takes, but an instance can end on any thread. */
+/* What a store has of one kind, or all have. Code of several stores can run at once, and an instance can end on any thread. */
 typedef struct {
     size_t used; /* atomic */
     size_t limit;
@@ -42,11 +42,13 @@ typedef struct {
 
 static int take(Quota *quota, uint64_t amount)
 {
-    const size_t used = __atomic_load_n(&quota->used, __ATOMIC_RELAXED);
-    if (used > quota->limit || amount > quota->limit - used) {
-        return 0;
-    }
-    __atomic_add_fetch(&quota->used, (size_t)amount, __ATOMIC_RELAXED);
+    size_t used = __atomic_load_n(&quota->used, __ATOMIC_RELAXED);
+    do {
+        if (used > quota->limit || amount > quota->limit - used) {
+            return 0;
+        }
+    } while (!__atomic_compare_exchange_n(&quota->used, &used, used + (size_t)amount, 1, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
     return 1;
 }
 

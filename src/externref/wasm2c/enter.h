@@ -15,6 +15,7 @@
 #include <unwind.h>
 #include "_activations/refset.h"
 #include "_core/atomics.h"
+#include "_core/locks.h"
 #include "_core/monotonic.h"
 #include "wasm2c/allocate.h"
 
@@ -43,17 +44,23 @@
 
 #define MOST_FRAMES 32 /* that a trap names */
 
-/* A store's. All under the GIL, but for what says otherwise. */
+typedef struct {
+    int function; /* that trapped, by index; -1 if it did not say */
+    int count;
+    void *frames[MOST_FRAMES]; /* where the functions begin that ran, the innermost first, whosever they are */
+} Trapped;
+
+/* A store's. All under the GIL, or in the store's section, but for what says otherwise. */
 typedef struct {
     Wasm2cState seen;           /* by compiled code; first */
     jmp_buf *innermost;         /* that a trap leaves to; NULL if nothing runs */
     PyThreadState *without_gil; /* of the innermost call, if it let the GIL go */
-    PyThreadState *thread; /* that may use the store while something runs; NULL: none, it is in the middle of code */
+    PyThreadState *thread; /* atomic: that may use the store while something runs; NULL: none, it is in the middle */
     uint64_t thread_id; /* its own, as no other's ever */
     _PyStackChunk *python_frames; /* where the thread had its last one, when the outermost call began */
     char *host_limit; /* of the thread's stack, for host functions */
     void *base; /* the end of the stack that compiled code uses */
-    void *store; /* the Store, borrowed */
+    PyObject *guard; /* what has the store's critical section, borrowed */
     long interrupted; /* atomic */
     int64_t share; /* the budget from one look at the clock to the next */
     int64_t looked; /* when it last let others run, in nanoseconds */
@@ -61,9 +68,7 @@ typedef struct {
     int64_t deadline;
     MemoryQuota memory;
     Quota tables; /* elements */
-    int trapped; /* the function of the last trap, by index; -1 if it did not say */
-    int frame_count;
-    void *frames[MOST_FRAMES]; /* where the functions begin that ran, the innermost first, whosever they are */
+    Trapped trapped; /* at the last trap */
 } Running;
 
 static Wasm2cHost host;
@@ -74,10 +79,10 @@ static __thread Running *running __attribute__((tls_model("initial-exec")));
 static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *noting)
 {
     Running *self = noting;
-    if (self->frame_count == MOST_FRAMES || (char *)_Unwind_GetCFA(context) > (char *)self->innermost) {
+    if (self->trapped.count == MOST_FRAMES || (char *)_Unwind_GetCFA(context) > (char *)self->innermost) {
         return _URC_END_OF_STACK;
     }
-    self->frames[self->frame_count++] = (void *)_Unwind_GetRegionStart(context);
+    self->trapped.frames[self->trapped.count++] = (void *)_Unwind_GetRegionStart(context);
     return _URC_NO_REASON;
 }
 
@@ -90,8 +95,8 @@ static void leave(int reason)
 static void trap(int reason, int function)
 {
     Running *self = running;
-    self->trapped = function;
-    self->frame_count = 0;
+    self->trapped.function = function;
+    self->trapped.count = 0;
     _Unwind_Backtrace(note_frame, self);
     leave(reason);
 }
@@ -194,15 +199,15 @@ static int look_around(Running *self)
     if (without_gil != NULL) {
         PyEval_RestoreThread(without_gil);
     }
-    self->thread = NULL;
+    atomic_pointer_store((void **)&self->thread, NULL);
     reason = run_handlers(self);
+    if (without_gil == NULL && reason == 0) {
+        PyEval_RestoreThread(PyEval_SaveThread());
+    }
+    atomic_pointer_store((void **)&self->thread, thread);
     if (without_gil != NULL) {
         PyEval_SaveThread(); /* who is left to takes it, and the exception */
     }
-    else if (reason == 0) {
-        PyEval_RestoreThread(PyEval_SaveThread());
-    }
-    self->thread = thread;
     running = self;
     return reason;
 }
@@ -243,8 +248,11 @@ static int go_on(Wasm2cState *seen, const char *frame)
     return frame > seen->stack_limit;
 }
 
-/* Calls compiled code; 0, or why it was left. */
-static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *instance, uint64_t *slots, int release_gil)
+/* Calls compiled code; 0, or why it was left. In the store's section, which ends meanwhile: `innermost` and `thread`
+ * keep other threads out, and CPython's list of a thread's sections is on the stack, which a host function may change
+ * for another greenlet's. */
+static int enter(Running *self, Section *section, Wasm2cCall call, void (*code)(void), void *instance, uint64_t *slots,
+                 int release_gil)
 {
     jmp_buf here;
     jmp_buf *const outer = self->innermost;
@@ -252,7 +260,7 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     PyThreadState *const outer_without_gil = self->without_gil;
     int reason;
     if (outer == NULL) {
-        self->thread = PyThreadState_Get();
+        atomic_pointer_store((void **)&self->thread, PyThreadState_Get());
         self->thread_id = self->thread->id;
         self->python_frames = self->thread->datastack_chunk;
         self->base = __builtin_frame_address(0);
@@ -267,12 +275,13 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
         }
     }
     if ((char *)__builtin_frame_address(0) <= self->seen.stack_limit) { /* what carries the values looks at nothing */
-        self->trapped = -1;
-        self->frame_count = 0;
+        self->trapped.function = -1;
+        self->trapped.count = 0;
         return WASM2C_EXHAUSTED;
     }
     running = self;
     self->innermost = &here;
+    section_end(section);
     self->without_gil = release_gil ? PyEval_SaveThread() : NULL;
     reason = set_jump(here);
     if (reason == 0) {
@@ -281,6 +290,7 @@ static int enter(Running *self, Wasm2cCall call, void (*code)(void), void *insta
     if (self->without_gil != NULL) {
         PyEval_RestoreThread(self->without_gil);
     }
+    section_begin(section, self->guard);
     self->without_gil = outer_without_gil;
     self->innermost = outer;
     running = outer_running;
@@ -397,8 +407,8 @@ static int is_here(const Running *self)
 {
     PyThreadState *thread = PyThreadState_Get();
     _PyStackChunk *chunk;
-    if (thread != self->thread || thread->id != self->thread_id) { /* the address may be a dead thread's */
-        return 0;
+    if (thread != atomic_pointer_load((void **)&self->thread) || thread->id != self->thread_id) {
+        return 0; /* the address may be a dead thread's */
     }
     for (chunk = thread->datastack_chunk; chunk != NULL; chunk = chunk->previous) {
         if (chunk == self->python_frames) {

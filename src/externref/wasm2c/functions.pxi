@@ -19,12 +19,15 @@ cdef enum:
     INLINE_SLOTS = 16       # that a call has on the C stack; more are allocated
 
 
-cdef inline object get_results(Store store, Signature signature, uint64_t *slots, bint as_refs):
+cdef object get_results(Store store, Signature signature, uint64_t *slots, bint as_refs):
     if signature.result_count == 0:
         return None
     if signature.result_count > 1:
         return get_values(store, signature.results, slots, as_refs)
     return get_value(store, signature.results[0], slots, as_refs)
+
+cdef PyObject *(*get_results_or_fail)(Store, Signature, uint64_t *, bint) noexcept     # as refuse_store_later()
+get_results_or_fail = <PyObject *(*)(Store, Signature, uint64_t *, bint) noexcept>get_results
 
 
 @cython.final
@@ -102,14 +105,33 @@ cdef class Func:
     cdef object invoke_with(self, uint64_t *slots, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef Store store = self.store
         cdef Signature signature = self.signature
-        cdef object result
+        cdef PyObject *result = NULL
+        cdef Section section
+        cdef Trapped trapped
+        cdef bint is_full = False
+        cdef int failed, reason = 0
         if nargs != signature.param_count:
             refuse_count(self, nargs)
-        put_values(store, signature.params, signature.ref_params, args, slots, self)
-        store.run(signature.call, self.ref.code, self.ref.instance, slots, self.release_gil)
-        result = get_results(store, signature, slots, as_refs)
-        store.settle()
-        return result
+        convert_values(store, signature.params, signature.ref_params, args, slots, self)
+        section_begin(&section, <PyObject *>store.activations)
+        failed = store.adopt(slots, signature.params, signature.ref_params)
+        if failed == 0:
+            reason = store.run(&section, signature.call, self.ref.code, self.ref.instance, slots, self.release_gil,
+                               &trapped)
+            if reason == 0:
+                result = get_results_or_fail(store, signature, slots, as_refs)
+                is_full = store.is_full()
+        section_end(&section)
+        if failed != 0:
+            give_up(signature.params, slots)
+        if reason != 0:
+            store.require(reason, &trapped)
+        if result == NULL:
+            reraise()
+        returned = own_reference(result)
+        if is_full:
+            store.collect_if_it_can()       # the call is over, and may have had effects
+        return returned
 
 
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
@@ -141,14 +163,27 @@ cdef int call_python(PyObject *address, uint64_t *slots) except -1:
     cdef HostFunc self = <HostFunc>address
     cdef Store store = <Store>self.store
     cdef Signature signature = self.signature
-    cdef tuple args = get_values(store, signature.params, slots, False)
-    cdef object result = self.function(*args)
+    cdef Section section
+    cdef tuple args
+    cdef int failed
+    with cython.critical_section(store.activations):
+        args = get_values(store, signature.params, slots, False)
+    result = self.function(*args)
     args = None
+    if signature.result_count == 0:
+        return 0
     if signature.result_count == 1:
-        put_value(store, signature.results[0], result, slots, self)
-    elif signature.result_count > 1:
+        convert_value(store, signature.results[0], result, slots, self)
+    else:
         args = results_of(result, signature.result_count, f"{self.name}()")
-        put_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+        convert_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+    # Once they are the table's nothing runs before compiled code has them.
+    result = args = None
+    section_begin(&section, <PyObject *>store.activations)
+    failed = store.adopt(slots, signature.results, signature.ref_results)
+    section_end(&section)
+    if failed != 0:
+        give_up(signature.results, slots)
     return 0
 
 

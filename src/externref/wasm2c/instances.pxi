@@ -49,15 +49,20 @@ cdef class Instance(Owner):
 
     def __cinit__(self, Store store not None, Code code not None, imports, bint release_gil):
         hidden(self)    # until all is there that compiled code will have: imports run other code
-        cdef dict exports = {}
-        cdef list found = hidden([])
-        cdef Port port
-        cdef uint64_t unused = 0
-        cdef int reason
         self.store = store
         self.code = code
         self.release_gil = release_gil
-        store.check()
+        self.begin(imports)
+
+    cdef int begin(self, imports) except -1:
+        cdef Store store = self.store
+        cdef Code code = self.code
+        cdef dict exports = {}
+        cdef list found = hidden([])
+        cdef Port port
+        cdef Trapped trapped
+        cdef int reason
+        require_store(store)
         for port in code.imports:
             found.append(find_import(imports, port))
         self.memory = calloc(1, code.module.instance_size)
@@ -75,13 +80,32 @@ cdef class Instance(Owner):
                 if isinstance(thing, Table):
                     store.pin((<Table>thing).owner)
             store.pin(self)
-        store.check()
-        reason = store.run_for_reason(code.module.instantiate, NULL, self.memory, &unused, release_gil)
-        if reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH:
-            self.give_back()
-        store.require(reason)
+        reason = self.start(&trapped)
+        # If a table or memory could not be had nothing of it has run, but an element segment may have put its functions
+        # into a table that it imports: it stays then, empty. Else, though pinned, it must not count for the limits.
+        if (reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH) and not code.imported[TABLE]:
+            store.unpin(self)
+        store.require(reason, &trapped)
         self.fill_exports(exports)
-        store.settle()
+        if store.is_full():
+            store.collect_if_it_can()
+        return 0
+
+    cdef int start(self, Trapped *trapped) except -1:
+        """Has compiled code make it, and run its start function: 0, or the reason that this was left."""
+        cdef Section section
+        cdef uint64_t unused = 0
+        cdef int reason
+        section_begin(&section, <PyObject *>self.store.activations)
+        try:
+            self.store.check()
+            reason = self.store.run(&section, self.code.module.instantiate, NULL, self.memory, &unused,
+                                    self.release_gil, trapped)
+            if reason == WASM2C_NO_MEMORY or reason == WASM2C_TOO_MUCH:
+                self.release()      # before another thread can see it
+            return reason
+        finally:
+            section_end(&section)
 
     def __dealloc__(self):
         self.leave_ring()
@@ -101,15 +125,6 @@ cdef class Instance(Owner):
         cdef Running *outer = set_running(&self.store.running)
         self.code.module.release(self.memory)
         set_running(outer)
-
-    cdef int give_back(self) except -1:
-        """What it has, when one of its tables or memories could not be had: though pinned, it must not count for the
-        store's limits. Nothing of it has run, but an element segment may have put its functions into a table that
-        it imports: then it stays, empty."""
-        self.release()
-        if not self.code.imported[TABLE]:
-            self.store.unpin(self)
-        return 0
 
     cdef Wasm2cImport *import_at(self, size_t k) noexcept:
         return <Wasm2cImport *>(<char *>self.memory + self.code.module.imports_offset) + k
@@ -142,6 +157,8 @@ cdef class Instance(Owner):
                 roots.globals[roots.global_count] = <void **>self.item_at(GLOBAL, i)
                 roots.global_count += 1
         roots.instance = <PyObject *>self
+        roots.code = <PyObject *>code
+        roots.is_pinned = &self.is_pinned
         roots.start = <char *>self.memory
         roots.end = roots.start + code.module.instance_size
         return 0
@@ -165,13 +182,13 @@ cdef class Instance(Owner):
         if port.type.kind == TABLE:
             if not isinstance(thing, Table):
                 raise link_error(port, f"it is no Table but {type(thing).__name__}")
-            if not port.type.takes((<Table>thing).declared, (<Table>thing).table.size):
+            if not port.type.takes((<Table>thing).declared, (<Table>thing).size()):
                 raise link_error(port, f"it is a {thing.type}")
             target.object = (<Table>thing).table
             return thing
         if not isinstance(thing, Memory):
             raise link_error(port, f"it is no Memory but {type(thing).__name__}")
-        if not port.type.takes((<Memory>thing).declared, (<Memory>thing).memory.pages):
+        if not port.type.takes((<Memory>thing).declared, (<Memory>thing).pages()):
             raise link_error(port, f"it is a {thing.type}")
         target.object = (<Memory>thing).memory
         return thing
@@ -196,7 +213,8 @@ cdef class Instance(Owner):
         return function
 
     cdef object link_global(self, Wasm2cImport *target, size_t k, Port port, thing):
-        cdef uint64_t *value = self.values + FUNCREF_SLOTS * k
+        cdef void *value = self.values + FUNCREF_SLOTS * k
+        cdef uint64_t[FUNCREF_SLOTS] slots
         if isinstance(thing, Global):
             if not port.type.takes((<Global>thing).declared, 0):
                 raise link_error(port, f"it is {thing.type}")
@@ -204,13 +222,15 @@ cdef class Instance(Owner):
             return thing
         if port.type.is_mutable:
             raise link_error(port, f"it is no Global but {type(thing).__name__}")
+        if port.type.letter == EXTERNREF:
+            with cython.critical_section(self.store.activations):
+                self.roots.globals[self.roots.global_count] = <void **>value
+                self.roots.global_count += 1
         try:
-            put_value(self.store, port.type.letter, thing, value, "the value")
+            convert_value(self.store, port.type.letter, thing, slots, "the value")
+            write_values(self.store, port.type.letter, slots, &value, 0, 1)
         except (TypeError, OverflowError, ValueError) as error:
             raise link_error(port, error) from error
-        if port.type.letter == EXTERNREF:
-            self.roots.globals[self.roots.global_count] = <void **>value
-            self.roots.global_count += 1
         target.object = value
         return None
 

@@ -11,7 +11,7 @@ cdef extern from "wasm2c/allocate.h":
 
 
 cdef inline object value_at(Store store, char letter, const void *address, bint as_ref):
-    """The value that is there in a table or a global."""
+    """The value that is there in a table or a global. In the section."""
     cdef uint64_t[FUNCREF_SLOTS] slots
     if letter == EXTERNREF:
         return lend_value((<void *const *>address)[0], as_ref)
@@ -20,10 +20,12 @@ cdef inline object value_at(Store store, char letter, const void *address, bint 
     return get_plain(store, letter, slots)
 
 
-cdef Store require_store(store):
-    if not isinstance(store, Store):
-        raise TypeError(f"store must be a Store, not {type(store).__name__}")
-    (<Store>store).check()
+cdef Store require_store(given):
+    if not isinstance(given, Store):
+        raise TypeError(f"store must be a Store, not {type(given).__name__}")
+    cdef Store store = given
+    with cython.critical_section(store.activations):
+        store.check()
     return store
 
 
@@ -82,19 +84,21 @@ cdef class Table:
         if store is MAKER[0]:
             return      # new_table() does the rest
         hidden(self)    # until it is whole
-        cdef uint64_t[FUNCREF_SLOTS] slots
         cdef OneItem owner = new_owner(require_store(store))
         cdef ItemType declared
+        cdef int reason
         require_kind(type, TABLE)
         declared = sized_type(TABLE, letter_among(type.element, ("externref", "funcref"), "a table's elements"),
                               type.minimum, type.maximum, UINT32_MAX)
         self.begin(owner.store, owner, declared, &owner.table)
-        self.put(value, slots)
-        self.store.require(new_table_of(&self.store.running.tables, self.table, declared.minimum,
-                                        min(declared.maximum, <uint64_t>UINT32_MAX), value_size(self.letter)))
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            reason = new_table_of(&self.store.running.tables, self.table, declared.minimum,
+                                  min(declared.maximum, <uint64_t>UINT32_MAX), value_size(self.letter))
+        self.store.require(reason, NULL)
         if self.letter == EXTERNREF:
             owner.hold_table()
-        self.store_at(0, declared.minimum, slots)
+        self.put(value, 0, declared.minimum)
         PyObject_GC_Track(<PyObject *>self)
 
     cdef void begin(self, Store store, Owner owner, ItemType declared, void *table) noexcept:
@@ -107,12 +111,10 @@ cdef class Table:
     @property
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None."""
-        self.store.check()
-        return self.declared.shown(self.table.size)
+        return self.declared.shown(self.size())
 
     def __len__(self):
-        self.store.check()
-        return self.table.size
+        return self.size()
 
     def __iter__(self):
         return PySeqIter_New(self)      # t[0], t[1]... until IndexError
@@ -128,14 +130,10 @@ cdef class Table:
         return self.get(index, True)
 
     def __setitem__(self, index, value):
-        cdef uint64_t[FUNCREF_SLOTS] slots
-        cdef size_t i
         if isinstance(index, slice):
             set_slice(self, index, value)
-            return
-        i = self.checked_index(index)
-        self.put(value, slots)
-        self.store_at(i, 1, slots)      # a table never shrinks
+        else:
+            self.put(value, index_within(PyNumber_Index(index), self.size(), "table"), 1)
 
     def __delitem__(self, index):
         refuse_element_deletion()
@@ -143,52 +141,57 @@ cdef class Table:
     def fill(self, start, value, count, /):
         """Set `count` elements from `start` on to the value. IndexError if they are not all there;
         nothing is set then."""
-        cdef uint64_t[FUNCREF_SLOTS] slots
         first, number = PyNumber_Index(start), PyNumber_Index(count)
-        self.store.check()
-        require_elements(first, number, self.table.size)
-        self.put(value, slots)
-        self.store_at(first, number, slots)
+        require_elements(first, number, self.size())
+        self.put(value, first, number)
 
     def grow(self, count, value=None, /):
         """Add `count` elements that hold the value; the size before. ValueError if the table
         cannot have so many."""
         cdef uint64_t[FUNCREF_SLOTS] slots
-        cdef uint32_t before
+        cdef uint32_t before = self.size(), added
+        cdef Section section
+        cdef char[2] letters
+        cdef int failed
         number = PyNumber_Index(count)
-        self.store.check()
         if not 0 <= number <= UINT32_MAX:
-            refuse_growth(f"table of {self.table.size} elements", number)
-        self.put(value, slots)
-        before = more_table(&self.store.running.tables, self.table, number, slots, value_size(self.letter))
+            refuse_growth(f"table of {before} elements", number)
+        added = number
+        convert_value(self.store, self.letter, value, slots, "the element")
+        letters[0], letters[1] = self.letter, 0
+        section_begin(&section, <PyObject *>self.store.activations)
+        failed = self.store.adopt(slots, letters, self.letter == EXTERNREF)
+        if failed == 0:
+            before = more_table(&self.store.running.tables, self.table, added, slots, value_size(self.letter))
+        section_end(&section)
+        if failed != 0:
+            give_up(letters, slots)
         if before == UINT32_MAX:
-            refuse_growth(f"table of {self.table.size} elements", number)
+            refuse_growth(f"table of {self.size()} elements", number)
         return before
 
     def __repr__(self):
         return shown_item(self)
 
     cdef object get(self, index, bint as_ref):
-        cdef size_t i = self.checked_index(index)
-        return value_at(self.store, self.letter, self.element(i), as_ref)
-
-    cdef size_t checked_index(self, index) except? -1:
-        i = PyNumber_Index(index)
-        self.store.check()
-        return index_within(i, self.table.size, "table")
-
-    cdef char *element(self, size_t i) noexcept:
-        return <char *>self.table.data + value_size(self.letter) * i
-
-    cdef int put(self, value, uint64_t *slots) except -1:
-        """The value in the slots, owned by the store; after it nothing has run."""
-        return put_value(self.store, self.letter, value, slots, "the element")
-
-    cdef void store_at(self, size_t first, size_t count, const uint64_t *slots) noexcept:
-        # What was there stays with the store until a collection: nothing is dropped here.
         cdef size_t i
-        for i in range(first, first + count):
-            memcpy(self.element(i), slots, value_size(self.letter))
+        number = PyNumber_Index(index)
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            i = index_within(number, self.table.size, "table")
+            return value_at(self.store, self.letter, <char *>self.table.data + value_size(self.letter) * i, as_ref)
+
+    cdef uint32_t size(self) except? <uint32_t>-1:
+        """How many elements it has, and never less."""
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            return self.table.size
+
+    cdef int put(self, value, size_t first, size_t count) except -1:
+        """Sets elements that are there."""
+        cdef uint64_t[FUNCREF_SLOTS] slots
+        convert_value(self.store, self.letter, value, slots, "the element")
+        return write_values(self.store, self.letter, slots, &self.table.data, first, count)
 
 
 cdef Table new_table(Store store, Owner owner, ItemType declared, void *table):
@@ -223,9 +226,9 @@ cdef class Global:
         declared = new_type(GLOBAL, letter_among(type.value, tuple(LETTERS), "a global's value"), 0, None)
         declared.is_mutable = type.mutable
         self.begin(owner.store, owner, declared, owner.value())
-        self.put(value)
         if self.letter == EXTERNREF:
             owner.hold_value()
+        self.put(value)
         PyObject_GC_Track(<PyObject *>self)
 
     cdef void begin(self, Store store, Owner owner, ItemType declared, void *address) noexcept:
@@ -242,8 +245,7 @@ cdef class Global:
 
     @property
     def value(self):
-        self.store.check()
-        return value_at(self.store, self.letter, self.address, False)
+        return self.get(False)
 
     @value.setter
     def value(self, value):
@@ -257,16 +259,19 @@ cdef class Global:
 
     cdef int put(self, value) except -1:
         cdef uint64_t[FUNCREF_SLOTS] slots
-        put_value(self.store, self.letter, value, slots, "the global's value")
-        memcpy(self.address, slots, value_size(self.letter))
-        return 0
+        convert_value(self.store, self.letter, value, slots, "the global's value")
+        return write_values(self.store, self.letter, slots, &self.address, 0, 1)
+
+    cdef object get(self, bint as_ref):
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            return value_at(self.store, self.letter, self.address, as_ref)
 
     @property
     def ref(self):
         """The value of an externref global as a VMExternRef, None for null. TypeError for another."""
         require_externref(self.letter, "the global's value is")
-        self.store.check()
-        return value_at(self.store, self.letter, self.address, True)
+        return self.get(True)
 
     def __repr__(self):
         return shown_item(self)
@@ -308,12 +313,15 @@ cdef class Memory:
         cdef OneItem owner = new_owner(require_store(store))
         cdef ItemType declared
         cdef bint is64 = require_kind(type, MEMORY).is64
+        cdef int reason
         declared = sized_type(MEMORY, 0, type.minimum, type.maximum, most_pages(is64))
         declared.is64 = is64
         self.begin(owner.store, owner, declared, &owner.memory)
-        self.store.check()
-        self.store.require(new_memory(&self.store.running.memory, self.memory, declared.minimum,
-                                      min(declared.maximum, most_pages(is64)), is64, WASM_PAGE))
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            reason = new_memory(&self.store.running.memory, self.memory, declared.minimum,
+                                min(declared.maximum, most_pages(is64)), is64, WASM_PAGE)
+        self.store.require(reason, NULL)
         PyObject_GC_Track(<PyObject *>self)
 
     cdef void begin(self, Store store, Owner owner, ItemType declared, void *memory) noexcept:
@@ -325,18 +333,19 @@ cdef class Memory:
     @property
     def type(self):
         """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""
-        self.store.check()
-        return self.declared.shown(self.memory.pages)
+        return self.declared.shown(self.pages())
 
     def __len__(self):
-        self.store.check()
-        return self.memory.size
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            return self.memory.size
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        self.store.check()
-        if not is_usual(self.memory):
-            raise BufferError("a 64-bit memory can move when it grows: it has no buffer, but read() and write()")
-        PyBuffer_FillInfo(buffer, self, self.memory.data, self.memory.size, 0, flags)
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            if not is_usual(self.memory):
+                raise BufferError("a 64-bit memory can move when it grows: it has no buffer, but read() and write()")
+            PyBuffer_FillInfo(buffer, self, self.memory.data, self.memory.size, 0, flags)
 
     def __bytes__(self):
         return self.read()
@@ -355,14 +364,16 @@ cdef class Memory:
 
     def grow(self, pages, /):
         """Add pages of 64 KiB; how many there were. ValueError if there cannot be so many."""
-        cdef uint64_t before
+        cdef uint64_t before = self.pages(), added
         number = PyNumber_Index(pages)
-        self.store.check()
         if not 0 <= number <= UINT32_MAX:
-            refuse_growth(f"memory of {self.memory.pages} pages", number)
-        before = more_memory(&self.store.running.memory, self.memory, number)
+            refuse_growth(f"memory of {before} pages", number)
+        added = number
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            before = more_memory(&self.store.running.memory, self.memory, added)
         if before == UINT64_MAX:
-            refuse_growth(f"memory of {self.memory.pages} pages", number)
+            refuse_growth(f"memory of {self.pages()} pages", number)
         return before
 
     def read(self, start=0, stop=None, /):
@@ -377,11 +388,23 @@ cdef class Memory:
     def __repr__(self):
         return shown_item(self)
 
-    cdef inline int enter(self) except -1:
-        return self.store.check()
+    cdef uint64_t pages(self) except? <uint64_t>-1:
+        """How many it has, and never less."""
+        with cython.critical_section(self.store.activations):
+            self.store.check()
+            return self.memory.pages
 
-    cdef inline void leave(self) noexcept:
-        pass
+    cdef int enter(self, Section *section) except -1:
+        section_begin(section, <PyObject *>self.store.activations)
+        try:
+            self.store.check()
+        except BaseException:
+            section_end(section)
+            raise
+        return 0
+
+    cdef void leave(self, Section *section) noexcept:
+        section_end(section)
 
     cdef inline uint64_t size(self) noexcept:
         return self.memory.size

@@ -22,7 +22,9 @@ cdef extern from "wasm2c/allocate.h":
 cdef struct Roots:
     Roots *previous
     Roots *next
-    PyObject *instance      # the Instance, borrowed; NULL for another owner
+    PyObject *instance      # borrowed; NULL for another owner
+    PyObject *code          # the Instance's, borrowed
+    bint *is_pinned         # whether the store has a reference to it
     char *start             # of its memory
     char *end
     size_t table_count
@@ -43,23 +45,23 @@ cdef class Owner:
     cdef void enter_ring(self) noexcept:
         """Its roots count from now on: before anything can be in them."""
         cdef Roots *ring = &self.store.roots
-        self.roots.next = ring.next
-        self.roots.previous = ring
-        ring.next.previous = &self.roots
-        ring.next = &self.roots
+        with cython.critical_section(self.store.activations):
+            self.roots.next = ring.next
+            self.roots.previous = ring
+            ring.next.previous = &self.roots
+            ring.next = &self.roots
 
     cdef void leave_ring(self) noexcept:
-        if self.roots.next != NULL:
+        if self.roots.next == NULL:
+            return
+        with cython.critical_section(self.store.activations):
             self.roots.next.previous = self.roots.previous
             self.roots.previous.next = self.roots.next
 
     cdef void collect_rest(self):
         """At the end, when its roots are gone: drops what they held."""
-        cdef Store store = self.store
-        # If another thread runs the store's code, it collects later.
-        if (self.roots.next != NULL and not store.closed and len(store.activations)
-                and (store.running.innermost == NULL or is_here(&store.running))):
-            store.collect_if_it_can()
+        if self.roots.next != NULL:
+            self.store.collect_if_it_can()      # if another thread runs the store's code, it collects later
 
 
 @cython.final

@@ -10,24 +10,34 @@ cdef extern from "wasm2c/runtime.h":
 
 cdef extern from "_core/atomics.h" nogil:
     long atomic_flag_swap(long *, long) noexcept
+    void *atomic_pointer_load(void **) noexcept
+
+cdef extern from "_core/locks.h":
+    const bint EXTERNREF_FREE_THREADED
+    ctypedef struct Section:
+        pass
+    void section_begin(Section *, PyObject *) noexcept
+    void section_end(Section *) noexcept
 
 cdef extern from "wasm2c/enter.h":
     enum: MOST_FRAMES
+    ctypedef struct Trapped:
+        int function
+        int count
+        void *frames[MOST_FRAMES]
     ctypedef struct Running:
         Wasm2cState seen
         void *innermost
         PyThreadState *thread
         void *base
-        void *store
+        PyObject *guard
         long interrupted
         int64_t timeout
         MemoryQuota memory
         Quota tables
-        int trapped
-        int frame_count
-        void *frames[MOST_FRAMES]
+        Trapped trapped
     Running *set_running(Running *) noexcept
-    int enter(Running *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
+    int enter(Running *, Section *, Wasm2cCall, void *, void *, uint64_t *, bint release_gil) noexcept
     void mark_frames(RefSet *, const void *) noexcept
     bint is_here(const Running *) noexcept
     bint is_called_by_none() noexcept
@@ -49,12 +59,29 @@ cdef tuple REASONS = (
 cdef str INTERRUPTED = "interrupted"
 
 
-cdef int refuse_use(PyThreadState *thread) except -1:
+cdef class Store
+
+
+cdef int refuse_store(Store store) except -1:
+    cdef void *thread = atomic_pointer_load(<void **>&store.running.thread)
+    if store.closed:
+        refuse_closed()
     if thread == NULL:
         refuse_middle()
-    if thread == PyThreadState_Get():
+    if thread == <void *>PyThreadState_Get():
         raise RuntimeError("the store is in use by another greenlet")
     refuse_thread()
+
+
+cdef int make_room(VMExternRefActivationsTable table, size_t count) except -1:
+    return table.make_room(count)
+
+# Called so, an error is a return value, -1, with the exception set. A try statement would
+# save and restore the exception state at every call.
+cdef int (*refuse_store_later)(Store) noexcept
+cdef int (*make_room_or_fail)(VMExternRefActivationsTable, size_t) noexcept
+refuse_store_later = <int (*)(Store) noexcept>refuse_store
+make_room_or_fail = <int (*)(VMExternRefActivationsTable, size_t) noexcept>make_room
 
 
 @cython.final
@@ -78,6 +105,8 @@ cdef class Store:
     cdef readonly VMExternRefActivationsTable activations
     """The table that owns the references passed in, a VMExternRefActivationsTable: to be looked at, len() and
     `collections`. Its other operations raise RuntimeError, since the store alone knows the roots."""
+    # Without a GIL its critical section is the store's: what looks at the table looks at what the store changes. No
+    # Python code runs in it, nor compiled code: while that runs, `running` keeps other threads out.
     cdef Roots roots            # the ring of live owners; this one stands for none
     cdef Running running        # what runs, if anything does
     cdef readonly bint closed
@@ -92,9 +121,9 @@ cdef class Store:
         memory.bytes.limit = SIZE_MAX if memory_limit is None else limit_of("memory_limit", memory_limit, 1)
         memory.room.limit = MOST_ROOM_OF_STORE
         self.running.tables.limit = SIZE_MAX if table_limit is None else limit_of("table_limit", table_limit, 1)
-        self.running.store = <PyObject *>self
         self.activations = VMExternRefActivationsTable()
         self.activations.lends = False      # to no code that counts
+        self.running.guard = <PyObject *>self.activations
         self.roots.next = self.roots.previous = &self.roots
         self.pinned = ()
         PyObject_GC_Track(<PyObject *>self)
@@ -107,7 +136,6 @@ cdef class Store:
         Finalizers run before it returns.
         Raises ValueError if the store is closed, RuntimeError if it is in use by another thread, MemoryError.
         """
-        self.check()
         return self.collect()
 
     def close(self):
@@ -117,13 +145,16 @@ cdef class Store:
 
         Raises RuntimeError while compiled code of the store is active.
         """
-        if self.closed:
-            return
-        self.check()
-        if self.running.innermost != NULL:
-            refuse_close()
-        self.closed = True
-        self.pinned = ()
+        cdef tuple pinned
+        with cython.critical_section(self.activations):
+            if self.closed:
+                return
+            self.check()
+            if self.running.innermost != NULL:
+                refuse_close()
+            self.closed = True
+            pinned, self.pinned = self.pinned, ()
+        pinned = None
         self.activations.drop_all()
 
     def interrupt(self):
@@ -132,29 +163,32 @@ cdef class Store:
         atomic_flag_swap(&self.running.interrupted, 1)
 
     def __enter__(self):
-        self.check()
+        with cython.critical_section(self.activations):
+            self.check()
         return self
 
     def __exit__(self, *exc_info):
         self.close()
 
     cdef inline int check(self) except -1:
-        """Raises unless this thread may use the store now."""
-        if self.closed:
-            refuse_closed()
-        if self.running.innermost != NULL and not is_here(&self.running):
-            refuse_use(self.running.thread)
+        """Raises unless this thread may use the store now. In the section."""
+        if not self.is_usable():
+            refuse_store(self)
         return 0
+
+    cdef inline bint is_usable(self) noexcept:
+        return not self.closed and (self.running.innermost == NULL or is_here(&self.running))
 
     cdef int pin(self, Owner owner) except -1:
         """Makes the owner live as long as the store."""
         cdef tuple before, after
         while not owner.is_pinned:
-            before = self.pinned
-            after = before + (owner,)
-            if self.pinned is before:       # to make a tuple may collect, and a finalizer pin another
-                self.pinned = after
-                owner.is_pinned = True
+            with cython.critical_section(self.activations):
+                before = self.pinned
+                after = before + (owner,)
+                if self.pinned is before:       # to make a tuple may collect, and a finalizer pin another
+                    self.pinned = after
+                    owner.is_pinned = True
         return 0
 
     cdef int unpin(self, Owner owner) except -1:
@@ -162,19 +196,28 @@ cdef class Store:
         cdef tuple before, after
         cdef list others
         while owner.is_pinned:
-            before = self.pinned
-            others = hidden([])
-            for pinned in before:
-                if pinned is not owner:
-                    others.append(pinned)
-            after = tuple(others)
-            if self.pinned is before:       # as above
-                self.pinned = after
-                owner.is_pinned = False
+            with cython.critical_section(self.activations):
+                before = self.pinned
+                others = hidden([])
+                for pinned in before:
+                    if pinned is not owner:
+                        others.append(pinned)
+                after = tuple(others)
+                if self.pinned is before:       # as above
+                    self.pinned = after
+                    owner.is_pinned = False
         return 0
 
     cdef Py_ssize_t collect(self) except -1:
-        """gc(), for who has checked. Runs arbitrary code."""
+        """gc(). Runs arbitrary code."""
+        cdef RefSet old
+        with cython.critical_section(self.activations):
+            self.check()
+            self.detach_unreachable(&old)
+        return self.activations.drop_detached(old)
+
+    cdef int detach_unreachable(self, RefSet *old) except -1:
+        """Takes out of the table what compiled code cannot reach. In the section; nothing runs."""
         cdef VMExternRefActivationsTable table = self.activations
         cdef RefSet *entries = &table.over_approximated
         cdef Roots *roots = self.roots.next
@@ -190,34 +233,51 @@ cdef class Store:
         if self.running.innermost != NULL:
             mark_frames(entries, self.running.base)
         try:
-            return table.sweep_unmarked()
+            return table.detach_unmarked(old)
         except MemoryError:
             table.unmark()      # the next collection would keep what is marked now
             raise
 
     cdef int collect_if_it_can(self) except -1:
-        """A collection that the next one can do as well, where there is nobody to tell that there is no memory."""
-        try:
-            self.collect()
-        except MemoryError:
-            pass
+        """A collection that the next one can do as well, where there is nobody to tell that there is no memory, or that
+        the store is in use. Runs arbitrary code."""
+        cdef RefSet old
+        cdef bint is_detached = False
+        with cython.critical_section(self.activations):
+            if self.is_usable() and self.activations.owned() != 0:
+                try:
+                    self.detach_unreachable(&old)
+                    is_detached = True
+                except MemoryError:
+                    pass
+        if is_detached:
+            self.activations.drop_detached(old)
         return 0
 
-    cdef int make_room(self, Py_ssize_t count) except -1:
-        """Makes the bump chunk have room for `count`, collecting if enough came in. May run
-        arbitrary code, but none between the room and the return."""
-        if self.activations.inserted() + count > self.activations.threshold:
-            self.collect()
-            self.check()
-        return self.activations.make_room(count)
+    cdef inline bint has_room(self, Py_ssize_t count) noexcept:
+        """Whether the bump chunk has room for `count` more. In the section."""
+        return self.activations.alloc.end - self.activations.alloc.next >= count
 
-    cdef inline int adopt(self, const uint64_t *slots, const char *letters, Py_ssize_t count) except -1:
-        """Moves the `count` holds in the slots into the table. May run arbitrary code before
-        the first is moved; on failure none was."""
+    cdef int collect_if_due(self, Py_ssize_t count) except -1:
+        """Collects if there is no room for `count` more, and enough came in. Runs arbitrary code."""
+        cdef VMExternRefActivationsTable table = self.activations
+        cdef bint is_due
+        with cython.critical_section(table):
+            is_due = not self.has_room(count) and table.inserted() + count > table.threshold
+        if is_due:
+            self.collect()
+        return 0
+
+    cdef inline int adopt(self, const uint64_t *slots, const char *letters, Py_ssize_t count) noexcept:
+        """Moves the `count` holds in the slots into the table, if this thread may use the store now. On failure none
+        was moved: -1, with the exception set, to be raised when the section is over. In the section; nothing runs."""
         cdef VMExternRefActivations *alloc = &self.activations.alloc
-        self.check()
-        if alloc.end - alloc.next < count:
-            self.make_room(count)
+        if not self.is_usable():
+            return refuse_store_later(self)
+        if count == 0:
+            return 0
+        if not self.has_room(count) and make_room_or_fail(self.activations, count) != 0:
+            return -1
         while letters[0] != 0:
             if letters[0] == EXTERNREF and get_ref(slots) != NULL:
                 alloc.next[0] = held_word(get_ref(slots))
@@ -226,16 +286,16 @@ cdef class Store:
             letters += 1
         return 0
 
-    cdef int run(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots, bint release_gil) except -1:
-        """Runs compiled code. The caller has checked, and nothing ran since it inserted the arguments."""
-        return self.require(self.run_for_reason(call, code, instance, slots, release_gil))
+    cdef inline int run(self, Section *section, Wasm2cCall call, void *code, void *instance, uint64_t *slots,
+                        bint release_gil, Trapped *trapped) noexcept:
+        """Runs compiled code: 0, or the reason that it was left, for require() with what is put in `trapped`. In the
+        section, which ends meanwhile; the caller has checked in it, and inserted the arguments."""
+        cdef int reason = enter(&self.running, section, call, code, instance, slots, release_gil)
+        if reason != 0:
+            trapped[0] = self.running.trapped       # before the next call, of another thread or a finalizer
+        return reason
 
-    cdef inline int run_for_reason(self, Wasm2cCall call, void *code, void *instance, uint64_t *slots,
-                                   bint release_gil) noexcept:
-        """As run(), but raises nothing: 0, or the reason that it was left, for require()."""
-        return enter(&self.running, call, code, instance, slots, release_gil)
-
-    cdef int require(self, int reason) except -1:
+    cdef int require(self, int reason, const Trapped *trapped) except -1:
         """Raises for the reason that compiled code was left, or something could not be had; 0 is none."""
         if reason == 0:
             return 0
@@ -245,64 +305,59 @@ cdef class Store:
             raise MemoryError("no memory for a WebAssembly table or memory")
         if reason == WASM2C_TOO_MUCH:
             raise MemoryError("the store's memory_limit or table_limit does not allow a WebAssembly table or memory")
-        raise new_trap(INTERRUPTED if reason == WASM2C_INTERRUPTED else REASONS[reason], self.frames())
+        raise new_trap(INTERRUPTED if reason == WASM2C_INTERRUPTED else REASONS[reason], self.frames(trapped))
 
-    cdef tuple frames(self):
-        """The functions that ran at the last trap, as far as they are known, the innermost first."""
-        cdef Instance instance
+    cdef tuple frames(self, const Trapped *trapped):
+        """The functions that ran, as far as they are known, the innermost first."""
         cdef Code code
-        cdef int i, trapped = self.running.trapped, count = self.running.frame_count
-        cdef void *addresses[MOST_FRAMES]
-        cdef set codes
-        cdef list frames
-        memcpy(addresses, self.running.frames, sizeof(addresses))   # before anything runs, which may be compiled code
-        codes = set()
-        frames = []
-        instance = self.instance_after(&self.roots)
-        while instance is not None:
-            codes.add(instance.code)    # which may collect, but not this instance
-            instance = self.instance_after(&instance.roots)
-        for i in range(count):
+        cdef int i
+        cdef set codes = hidden(set())
+        cdef list frames = []
+        cdef Roots *roots
+        with cython.critical_section(self.activations):
+            roots = self.roots.next
+            while roots != &self.roots:
+                if roots.code != NULL:      # which an Instance has until it is out of the ring
+                    codes.add(<object>roots.code)
+                roots = roots.next
+        for i in range(trapped.count):
             for code in codes:
-                index = code.index_at(<uintptr_t>addresses[i])
+                index = code.index_at(<uintptr_t>trapped.frames[i])
                 if index is not None:
-                    if not frames and trapped >= 0 and trapped != index:
-                        frames.append(code.frame(trapped))      # that the compiler put into this one
+                    if not frames and trapped.function >= 0 and trapped.function != index:
+                        frames.append(code.frame(trapped.function))     # that the compiler put into this one
                     frames.append(code.frame(index))
         return tuple(frames)
 
-    cdef inline int settle(self) except -1:
-        """At the end of a call: collects if it was the outermost and the chunk is full."""
+    cdef inline bint is_full(self) noexcept:
+        """At the end of a call: whether it was the outermost, and filled the chunk. In the section."""
         cdef VMExternRefActivationsTable table = self.activations
-        if (self.running.innermost == NULL and table.alloc.next == table.alloc.end
-                and table.inserted() >= table.threshold):
-            self.collect_if_it_can()    # the call is over, and may have had effects
-        return 0
+        return (self.running.innermost == NULL and table.alloc.next == table.alloc.end
+                and table.inserted() >= table.threshold)
 
     cdef object owner_of(self, void *address):
-        """The Instance whose memory this is in."""
-        cdef Instance instance = self.instance_after(&self.roots)
-        while instance is not None:
-            if instance.roots.start <= <char *>address < instance.roots.end:
-                return instance
-            instance = self.instance_after(&instance.roots)
-        raise RuntimeError("this funcref's instance is not of the store")
-
-    cdef Instance instance_after(self, Roots *roots):
-        """The next in the ring; None if these are the last. One that is being deallocated is passed over."""
-        roots = roots.next
+        """The Instance whose memory this is in. In the section."""
+        cdef Roots *roots = self.roots.next
         while roots != &self.roots:
-            if roots.instance != NULL and Py_REFCNT(roots.instance) > 0:
-                return <Instance>roots.instance
+            if roots.start <= <char *>address < roots.end:
+                # One whose functions can be values is pinned until the store is closed. Others may be about to go, on
+                # another thread. With a GIL a collection may have closed the store, and that one be about to go.
+                if roots.is_pinned[0] and Py_REFCNT(roots.instance) > 0:
+                    return <object>roots.instance
             roots = roots.next
-        return None
+        raise RuntimeError("this funcref's instance is not of the store")
 
 
 cdef int clear_store(PyObject *self) noexcept:
     """For the cycle collector: closes the store, so that a finalizer that still has a part of it is told so."""
     cdef Store store = <Store>self
-    store.closed = True
-    store.pinned = ()
+    cdef tuple pinned = None
+    with cython.critical_section(store.activations):
+        if store.running.innermost != NULL:     # another thread has revived it: a later collection finds it again
+            return 0
+        store.closed = True
+        pinned, store.pinned = store.pinned, ()
+    pinned = None
     store.activations.drop_all()
     return 0
 

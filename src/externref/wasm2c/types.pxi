@@ -294,10 +294,11 @@ cdef class Code:
     cdef object index_at(self, address):
         """The index of the function whose code begins there; None if it is not of this module."""
         cdef size_t i
-        if self.indices is None:
-            self.indices = {<uintptr_t>self.module.functions[i].code: self.module.functions[i].index
-                            for i in range(self.module.function_count)}
-        return self.indices.get(address)
+        with cython.critical_section(self):
+            if self.indices is None:
+                self.indices = {<uintptr_t>self.module.functions[i].code: self.module.functions[i].index
+                                for i in range(self.module.function_count)}
+            return self.indices.get(address)
 
     cdef object frame(self, index):
         return Frame(self.known_names().functions.get(index), index)
@@ -307,9 +308,10 @@ cdef class Code:
         return signature(type_, self.known_names().locals.get(self.index_at(address), {}))
 
     cdef object known_names(self):
-        if self.names is None:
-            self.names = Names(self.sections)
-        return self.names
+        with cython.critical_section(self):
+            if self.names is None:
+                self.names = Names(self.sections)
+            return self.names
 
 
 cdef void *entry_of(bytes path) except NULL:

@@ -29,26 +29,25 @@ cdef void end_holds(const char *letters, const uint64_t *slots, Py_ssize_t count
         slots += slots_of(letters[i])
 
 
-cdef int put_refs(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values,
-                  uint64_t *slots) except -1:
+cdef int hold_refs(const char *letters, PyObject *const *values, uint64_t *slots) except -1:
     cdef Py_ssize_t at = 0, i = 0
     while letters[i] != 0:
         if letters[i] == EXTERNREF:
             put_ref(slots + at, hold(<object>values[i], False))
         at += slots_of(letters[i])
         i += 1
-    return store.adopt(slots, letters, refs)
-
-# Called so, an error is a return value, -1, with the exception set. A try statement would
-# save and restore the exception state at every call.
-ctypedef int (*plain_put_refs)(Store, const char *, Py_ssize_t, PyObject *const *, uint64_t *) noexcept
-cdef plain_put_refs put_refs_or_fail = <plain_put_refs>put_refs
+    return 0
 
 
-cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
-                    object place) except -1:
-    """Puts Python values in slots and has the table own the references. letters: of the value types, refs of
-    them externref. place: as describe() has it."""
+cdef int (*hold_refs_or_fail)(const char *, PyObject *const *, uint64_t *) noexcept     # as refuse_store_later()
+hold_refs_or_fail = <int (*)(const char *, PyObject *const *, uint64_t *) noexcept>hold_refs
+
+
+cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
+                        object place) except -1:
+    """Puts Python values in slots. The references are holds, which Store.adopt() moves into the table: in the section,
+    and in the same one whoever gets the values has them. letters: of the value types, refs of them externref. place: as
+    describe() has it."""
     cdef Number number
     cdef Py_ssize_t at = 0, i = 0
     while letters[i] != 0:
@@ -64,19 +63,46 @@ cdef int put_values(Store store, const char *letters, Py_ssize_t refs, PyObject 
         at += slots_of(letters[i])
         i += 1
     if refs == 0:
-        return store.check()
-    if put_refs_or_fail(store, letters, refs, values, slots) != 0:
-        end_holds(letters, slots, strlen(letters))
-        reraise()
+        return 0
+    if EXTERNREF_FREE_THREADED or not store.has_room(refs):     # with a GIL this is section enough
+        store.collect_if_due(refs)
+    if hold_refs_or_fail(letters, values, slots) != 0:
+        give_up(letters, slots)
     return 0
 
 
-cdef inline int put_value(Store store, char letter, object value, uint64_t *slots, object place) except -1:
-    """put_values of one value."""
+cdef int give_up(const char *letters, const uint64_t *slots) except -1:
+    """Ends the holds of converted values that nobody gets, as an exception is set."""
+    end_holds(letters, slots, strlen(letters))
+    return reraise()
+
+
+cdef inline int convert_value(Store store, char letter, object value, uint64_t *slots, object place) except -1:
+    """convert_values() of one value."""
     cdef char[2] letters
     cdef PyObject *only = <PyObject *>value
     letters[0], letters[1] = letter, 0
-    return put_values(store, letters, letter == EXTERNREF, &only, slots, place)
+    return convert_values(store, letters, letter == EXTERNREF, &only, slots, place)
+
+
+cdef int write_values(Store store, char letter, const uint64_t *slots, void **base, size_t first,
+                      size_t count) except -1:
+    """Puts a converted value in `count` places of a table, or the one of a global: of the array at base[0], from
+    `first` on. What was there stays with the store until a collection: nothing is dropped here."""
+    cdef Section section
+    cdef char[2] letters
+    cdef size_t size = value_size(letter), i
+    cdef int failed
+    letters[0], letters[1] = letter, 0
+    section_begin(&section, <PyObject *>store.activations)
+    failed = store.adopt(slots, letters, letter == EXTERNREF)
+    if failed == 0:
+        for i in range(first, first + count):
+            memcpy(<char *>base[0] + size * i, slots, size)
+    section_end(&section)
+    if failed != 0:
+        give_up(letters, slots)
+    return 0
 
 
 # --- To Python ----------------------------------------------------------------------
@@ -107,14 +133,14 @@ cdef inline object get_plain(Store store, char letter, const uint64_t *slots):
 
 
 cdef inline object get_value(Store store, char letter, const uint64_t *slots, bint as_refs):
-    """The value in the slots; a reference is the table's."""
+    """The value in the slots; a reference is the table's. In the section."""
     if letter == EXTERNREF:
         return lend_value(get_ref(slots), as_refs)
     return get_plain(store, letter, slots)
 
 
 cdef tuple get_values(Store store, const char *letters, uint64_t *slots, bint as_refs):
-    """The values in the slots; references are the table's."""
+    """The values in the slots; references are the table's. In the section."""
     cdef Py_ssize_t at = 0, i = 0, held = 0
     cdef list values
     cdef void *raw

@@ -2,6 +2,10 @@
 #
 # A part of _calls.pyx.
 
+cdef extern from "_core/locks.h":
+    ctypedef struct Section:
+        pass
+
 
 @cython.final
 @cython.no_gc_clear
@@ -92,10 +96,10 @@ cdef class Memory:
     cdef int refuse_to_grow(self, number) except -1:
         return refuse_growth(f"memory of {api.memory_size(self.state.context, &self.item)} pages", number)
 
-    cdef int enter(self) except -1:
+    cdef int enter(self, Section *unused) except -1:
         return self.state.enter()
 
-    cdef void leave(self) noexcept:
+    cdef void leave(self, Section *unused) noexcept:
         self.state.leave()
 
     cdef uint64_t size(self) noexcept:
