@@ -1,11 +1,15 @@
 """Fixtures of the tests of externref.wasmtime: a store, modules bound, objects counted."""
 
 import gc
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 import externref
+from support import NO_GIL
 
 
 class Module(pytest.Module):
@@ -18,6 +22,30 @@ class Module(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path, parent):
     return Module.from_parent(parent, path=module_path)
+
+
+# Without a GIL, what a program that had a second thread still has at its end goes after wasmtime-py's modules do, and
+# wasmtime-py says so: a program that uses nothing of ours prints these, too.
+AT_EXIT = re.compile(r"""Exception ignored in: <function Managed.__del__ at \w+>
+Traceback \(most recent call last\):
+(  File ".*_managed.py", line .*
+)+  File ".*", line .*, in _delete
+AttributeError: 'NoneType' object has no attribute '\w+_delete'
+""")
+
+
+@pytest.fixture
+def run_python():
+    """As everywhere, but for what wasmtime-py alone says."""
+
+    def run(code, *args, timeout=120):
+        result = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True,
+                                timeout=timeout)
+        said = AT_EXIT.sub("", result.stderr) if NO_GIL else result.stderr
+        assert (result.returncode, said) == (0, ""), result
+        return result.stdout
+
+    return run
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, binding=False, auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: embedsignature=True, embedsignature.format=clinic
 """externref.wasmtime's calls: the C API of the library that wasmtime-py has loaded.
 
@@ -21,6 +21,10 @@ Threads and the GIL
 Everything needs the GIL; a call gives it up on request, a host function takes it. A
 store is used by one thread at a time: StoreState refuses the second, and refuses a finalizer
 or a signal handler that runs in the middle of wasmtime's own work.
+
+Without a GIL (owner.h) the thread that uses a store owns what we know of it, by an atomic claim. What
+threads ask before, or beside that, is one operation of a dict (the states; who counts an engine's epochs), or
+changes once, in a critical section (which store a state is of, its watch, a Func's signature).
 
 Rooms
 -----

@@ -59,12 +59,15 @@ cdef class Caller:
         return self.look_up(name, MISSING) is not MISSING
 
     def __repr__(self):
-        return f"<externref.wasmtime.Caller{'' if self.pointer != NULL else ', the call is over'}>"
+        return f"<externref.wasmtime.Caller{', the call is over' if self.is_over() else ''}>"
+
+    cdef bint is_over(self) noexcept:
+        return slot_load(<void **>&self.pointer) == NULL
 
     cdef int require_call(self) except -1:
-        if self.pointer == NULL:
+        if self.is_over():
             raise RuntimeError("the call is over")
-        if self.state.thread != PyThread_get_thread_ident():
+        if not owner_is(&self.state.owner, PyThread_get_thread_ident()):
             refuse_thread()
         return 0
 

@@ -27,11 +27,11 @@ typedef struct Clock {
 
 static struct {
     void (*increment)(void *engine); /* wasmtime_engine_increment_epoch */
-    PyThread_type_lock lock; /* of the list, which changes under the GIL too: a fork never finds it half changed */
+    PyThread_type_lock lock; /* of the list, which attached threads change: a fork never finds it half changed */
     PyThread_type_lock wake; /* held, but to wake the thread */
     Clock *first;
     long asleep;  /* atomic */
-    int started;  /* under the GIL */
+    int started;  /* who takes `asleep` down reads and sets it */
 } clocks;
 
 /* Whether a call runs. */
@@ -96,11 +96,12 @@ static int clock_wake(void)
         PyThread_release_lock(clocks.wake);
         return 0;
     }
+    clocks.started = 1; /* before there is a thread to fall asleep again, and another one to wake it */
     if (PyThread_start_new_thread(clock_run, NULL) == PYTHREAD_INVALID_THREAD_ID) {
+        clocks.started = 0;
         atomic_flag_swap(&clocks.asleep, 1);
         return -1;
     }
-    clocks.started = 1;
     return 0;
 }
 

@@ -89,12 +89,18 @@ cdef class Func:
     cdef int require_signature(self) except -1:
         """Of a Func that came as a value: to ask takes as long as many calls, and not all are called."""
         cdef Signature signature
-        if self.signature is None:
+        if self.known_signature() is None:
             signature = ask_signature(self.state, &self.item)
-            if self.signature is None:      # as long as it lives: a call has what the plan points to
-                self.signature = signature
-                self.vectorcall = func_vectorcall
+            with cython.critical_section(self):
+                if self.signature is None:      # as long as it lives: a call has what the plan points to
+                    self.signature = signature
+                    if not FREE_THREADED:       # else one that reads this need not see that
+                        self.vectorcall = func_vectorcall
         return 0
+
+    cdef Signature known_signature(self):
+        with cython.critical_section(self):
+            return self.signature
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef Slots slots
@@ -177,7 +183,7 @@ cdef Func bind_again(StoreState state, Func item, bint release_gil):
     require_same_state(state, item.state)
     if item.release_gil == release_gil:
         return item
-    return new_func(item.store, state, &item.item, item.signature, release_gil, item.name)
+    return new_func(item.store, state, &item.item, item.known_signature(), release_gil, item.name)
 
 
 cdef Func new_func(object store, StoreState state, const wasmtime_func_t *item, Signature signature, bint release_gil,
@@ -227,7 +233,7 @@ cdef class HostFunc:
             roots_to_raws(self.state.context, plan.results, plan.result_count, raws, slots.roots)
         finally:
             if caller is not None:
-                caller.pointer = NULL       # somebody may have kept it
+                slot_store(<void **>&caller.pointer, NULL)      # somebody may have kept it
             close_slots(&slots)
         return 0
 
@@ -302,7 +308,12 @@ def func(store, functype, callable, /, access_caller=False):
         raise TypeError(f"expected a callable, not {type(callable).__name__}")
     host = HostFunc.__new__(HostFunc)
     host.state = state
-    host.signature = signature_of(<wasm_functype_t *>address_in(wasmtime.FuncType.ptr(functype)))
+    type_address = <wasm_functype_t *>address_in(wasmtime.FuncType.ptr(functype))
+    with cython.critical_section(functype):
+        # Other threads may ask it, too, and at the first question wasmtime makes the answer, which it keeps there.
+        api.functype_params(type_address)
+        api.functype_results(type_address)
+    host.signature = signature_of(type_address)
     host.callable = callable
     host.name = getattr(callable, "__qualname__", type(callable).__name__)
     host.access_caller = access_caller

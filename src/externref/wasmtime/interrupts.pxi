@@ -42,18 +42,21 @@ cdef class EngineClock:
 cdef class Watch:
     """What may end the calls of an interruptible store."""
     cdef EngineClock engine_clock
-    cdef Py_ssize_t calls       # bound calls in progress, one inside another
+    # For any thread; the rest is for who uses the store.
     cdef int64_t timeout        # nanoseconds for the outermost one, or NO_LIMIT
+    cdef int interrupted
+    cdef Py_ssize_t calls       # bound calls in progress, one inside another
     cdef int64_t deadline       # of the outermost one
-    cdef bint interrupted
 
     cdef int begin(self) except -1:
         """Begins a call; to be ended, also if this raises."""
+        cdef int64_t timeout
         self.calls += 1
         if self.calls > 1:
             return 0
-        self.interrupted = False
-        self.deadline = NO_LIMIT if self.timeout == NO_LIMIT else monotonic_now() + self.timeout
+        flag_store(&self.interrupted, False)
+        timeout = time_load(&self.timeout)
+        self.deadline = NO_LIMIT if timeout == NO_LIMIT else monotonic_now() + timeout
         if clock_begin(&self.engine_clock.clock) != 0:
             raise RuntimeError("cannot start the thread that a call in an interruptible store needs")
         return 0
@@ -67,7 +70,7 @@ cdef class Watch:
         """Lets other threads run and signal handlers, and raises if the code that runs is to end."""
         let_others_run()
         PyErr_CheckSignals()
-        if self.calls > 0 and (self.interrupted or monotonic_now() >= self.deadline):
+        if self.calls > 0 and (flag_load(&self.interrupted) or monotonic_now() >= self.deadline):
             raise exception_of(NULL, api.trap_new_code(INTERRUPT))
         return 0
 
@@ -102,9 +105,9 @@ cdef wasmtime_error_t *at_tick(
 
 # --- Engines ------------------------------------------------------------------------
 
-# Under these names an engine's own dictionary keeps its clock, and that the program counts its epochs.
-cdef str CLOCK_ATTRIBUTE = "_externref_clock"
-cdef str COUNTED_ATTRIBUTE = "_externref_counted"
+# Under this name an engine's own dictionary keeps who counts its epochs: its clock, or True for the program. It is one
+# name, so that of two threads the first decides.
+cdef str EPOCHS_ATTRIBUTE = "_externref_epochs"
 
 
 cdef EngineClock clock_of(object engine):
@@ -112,25 +115,22 @@ cdef EngineClock clock_of(object engine):
     cdef EngineClock made
     cdef dict attributes = engine.__dict__
     cdef void *pointer
-    found = attributes.get(CLOCK_ATTRIBUTE)
-    if found is not None:
+    found = get_from(attributes, EPOCHS_ATTRIBUTE)
+    if isinstance(found, EngineClock):
         return found
     if not looks_at_epochs(engine):
         raise ValueError("the store's engine does not look for interrupts: "
                          "make it with a Config whose epoch_interruption is True")
     made = EngineClock.__new__(EngineClock)
-    if COUNTED_ATTRIBUTE in attributes:
-        raise RuntimeError("the program counts the epochs of the store's engine itself, by Engine.increment_epoch(): "
-                           "make an engine of its own for interruptible stores")
-    found = attributes.get(CLOCK_ATTRIBUTE)
-    if found is not None:
-        return found
     pointer = address_in(wasmtime.Engine.ptr(engine))       # ValueError if closed
     # From here on no other code runs.
     made.clock.engine = api.engine_clone(pointer)
     clock_add(&made.clock)
-    attributes[CLOCK_ATTRIBUTE] = made
-    return made
+    found = attributes.setdefault(EPOCHS_ATTRIBUTE, made)
+    if found is True:
+        raise RuntimeError("the program counts the epochs of the store's engine itself, by Engine.increment_epoch(): "
+                           "make an engine of its own for interruptible stores")
+    return found
 
 
 def count_epoch(dict attributes, /):
@@ -138,9 +138,8 @@ def count_epoch(dict attributes, /):
 
     Raises RuntimeError if a store of the engine is interruptible: its clock counts.
     """
-    if CLOCK_ATTRIBUTE in attributes:
+    if attributes.setdefault(EPOCHS_ATTRIBUTE, True) is not True:
         raise RuntimeError("a store of the engine is interruptible, so that externref.wasmtime counts its epochs")
-    attributes[COUNTED_ATTRIBUTE] = True
 
 
 def set_deadline(store, /):
@@ -148,8 +147,8 @@ def set_deadline(store, /):
 
     Raises RuntimeError if the store is interruptible: its deadline is the next tick.
     """
-    cdef StoreState state = states.get(address_of(store))
-    if state is not None and state.watch is not None:
+    cdef StoreState state = get_from(states, address_of(store))
+    if state is not None and state.known_watch() is not None:
         raise RuntimeError("the store is interruptible: its time is the timeout of externref.wasmtime.interruptible()")
 
 
@@ -182,7 +181,7 @@ def interruptible(store, /, *, timeout=None):
     cdef void *pointer
     cdef void *record
     state = state_of(store)
-    watch = state.watch
+    watch = state.known_watch()
     if watch is None:
         watch = Watch.__new__(Watch)
         watch.engine_clock = clock_of(store.engine)
@@ -197,11 +196,13 @@ def interruptible(store, /, *, timeout=None):
             # SAFETY: enter() found the store open. It takes over the hold of the box, and ends it when it is deleted.
             api.store_epoch_deadline_callback(pointer, at_tick, record, end_record)
             api.context_set_epoch_deadline(state.context, 1)
-            state.watch = watch
-        else:       # made meanwhile, by code that has run
+            with cython.critical_section(state):
+                state.watch = watch
+        else:       # made meanwhile, by another thread or code that has run
             end_record(record)
+            watch = state.watch
         state.leave()
-    state.watch.timeout = time
+    time_store(&watch.timeout, time)
 
 
 def interrupt(store, /):
@@ -212,10 +213,17 @@ def interrupt(store, /):
     Raises ValueError if the store is not interruptible, or closed; TypeError for anything but a wasmtime.Store. From
     any thread, with the GIL.
     """
-    cdef StoreState state = state_of(store)
-    if state.watch is None:
+    cdef StoreState state
+    cdef Watch watch
+    require_store(store)
+    # Not by state_of(), which may have to use the store.
+    state = get_from(states, address_of(store))       # ValueError if closed
+    watch = None if state is None else state.known_watch()
+    if watch is None:
         raise ValueError("the store is not interruptible: externref.wasmtime.interruptible() makes it so")
-    state.watch.interrupted = True
+    if state.known_store()() is not store:      # a newer one at its address
+        refuse_closed()
+    flag_store(&watch.interrupted, True)
 
 
 def after_fork_in_child():
@@ -224,7 +232,7 @@ def after_fork_in_child():
     if clock_setup() != 0:
         raise MemoryError("no memory for the locks of the clock of interruptible stores")
     for state in list(states.values()):
-        if state.watch is not None and state.watch.calls > 0 and state.thread == PyThread_get_thread_ident():
+        if state.watch is not None and state.watch.calls > 0 and owner_is(&state.owner, PyThread_get_thread_ident()):
             clock_begin(&state.watch.engine_clock.clock)
 
 

@@ -159,10 +159,15 @@ cdef int check_layout(str name, size_t size, dict offsets) except -1:
 cdef object addressof = ctypes.addressof        # in C: it runs no other code, and is there at exit, too
 
 
+cdef inline void **slot_of(object pointer) except NULL:
+    """Where a ctypes pointer has the address that it holds."""
+    # SAFETY: it points to one, or a function, and so is as large as an address.
+    return <void **><uintptr_t>addressof(pointer)
+
+
 cdef void *address_in(object pointer) except NULL:
     """The address that a ctypes pointer holds."""
-    # SAFETY: it points to one, or a function, and so is as large as an address.
-    cdef void *address = (<void **><uintptr_t>addressof(pointer))[0]
+    cdef void *address = slot_of(pointer)[0]
     if address == NULL:
         raise ValueError("a null pointer of wasmtime-py's")
     return address

@@ -31,7 +31,7 @@ class SlabAndOurs(Slab):  # type: ignore[type-arg, unused-ignore]
 
 @contextlib.contextmanager
 def enter_wasm(store: Any) -> Iterator[Any]:
-    with _calls.Use(_calls.address_of(store)), theirs.enter_wasm(store) as trap:
+    with _calls.Use(store._context()), theirs.enter_wasm(store) as trap:
         yield trap
 
 
@@ -41,7 +41,7 @@ def counted(name: str, position: int) -> Callable[..., Any]:
     function = getattr(_ffi, name)
 
     def call(*args: Any) -> Any:
-        with _calls.Use(_calls.pointed_at(args[position])) as use:
+        with _calls.Use(args[position]) as use:
             error = function(*args)
             if error:
                 failure = wasmtime.WasmtimeError._from_ptr(error)

@@ -3,6 +3,8 @@
 A component never sees the object, nor an address: wasmtime gives it a handle, which it can pass on, lend and
 drop. The host's representation of a resource has 32 bits, too few for a raw pointer, so it is a key of
 the table here, which holds a reference for each resource that a component owns.
+
+Several threads may use one table, each with a store of its own: what is taken out of a dictionary, one of them takes.
 """
 
 import itertools
@@ -14,12 +16,14 @@ from wasmtime import StoreContext, Storelike, component
 from externref._core import VMExternRef
 from externref.wasmtime._calls import address_of, closing, resource_types
 
-_kinds: "weakref.WeakSet[Resource]" = weakref.WeakSet()
+# Each by its number. No WeakSet: another thread may add to it while it is gone through.
+_kinds: "dict[int, weakref.ref[Resource]]" = {}
 
 
 def _take(address: int) -> list[VMExternRef[Any]]:
     """The references of a store, by address_of() it, that is to be deleted: wasmtime runs no destructors then."""
-    return [ref for kind in list(_kinds) for ref in kind._take(address)]
+    kinds = [reference() for reference in list(_kinds.values())]
+    return [ref for kind in kinds if kind is not None for ref in kind._take(address)]
 
 
 closing.append(_take)
@@ -33,16 +37,23 @@ class _Given(component.ResourceHost):
     def to_any(self, store: Storelike) -> component.ResourceAny:
         if not self.owned:
             return super().to_any(store)
-        kind = self._kind
+        kind = self._take_kind()
         if kind is None:
             raise ValueError("the resource is the component's already")     # wasmtime would make a second handle
-        made = super().to_any(store)
+        try:
+            made = super().to_any(store)
+        except BaseException:
+            self._kind = kind
+            raise
         kind._owners[self.rep] = address_of(store)
-        self._kind = None
         return made
 
+    def _take_kind(self) -> "Resource | None":
+        kind: Resource | None = self.__dict__.pop("_kind", None)
+        return kind
+
     def _delete(self, ptr: Any) -> None:
-        kind, rep = self._kind, self.rep
+        kind, rep = self._take_kind(), self.rep
         super()._delete(ptr)
         if kind is not None:
             kind._release(rep)
@@ -71,7 +82,8 @@ class Resource:
         self._keys = itertools.count(1)
         self._refs: dict[int, VMExternRef[Any]] = {}    # by representation
         self._owners: dict[int, int] = {}       # the store whose component owns it, by address_of()
-        _kinds.add(self)
+        number, kinds = self._number, _kinds        # also at exit, when names are gone
+        kinds[number] = weakref.ref(self, lambda _: kinds.pop(number, None))
 
     @property
     def type(self) -> component.ResourceType:
@@ -117,16 +129,17 @@ class Resource:
             raise TypeError(f"expected a resource of a component, not {type(resource).__name__}")
         if host.type != self._number:
             raise TypeError("the resource is of another type")
-        rep = host.rep
-        if rep not in self._refs:
+        rep, owned = host.rep, host.owned
+        ref = self._refs.pop(rep, None) if owned else self._refs.get(rep)
+        if ref is None:
             raise ValueError("the resource is over")
-        if not host.owned:
-            return self._refs[rep].clone()
+        if not owned:
+            return ref.clone()
         if isinstance(host, _Given):
             host._kind = None
         host.close()
         self._owners.pop(rep, None)
-        return self._refs.pop(rep)
+        return ref
 
     def __len__(self) -> int:
         """How many resources there are: owned by components, lent, or on their way."""
@@ -162,7 +175,6 @@ class Resource:
             ref.drop()
 
     def _take(self, address: int) -> list[VMExternRef[Any]]:
-        taken = [rep for rep, owner in list(self._owners.items()) if owner == address]
-        for rep in taken:
-            del self._owners[rep]
-        return [self._refs.pop(rep) for rep in taken]
+        owned = [rep for rep, owner in list(self._owners.items()) if owner == address]
+        taken = [self._refs.pop(rep, None) for rep in owned if self._owners.pop(rep, None) is not None]
+        return [ref for ref in taken if ref is not None]

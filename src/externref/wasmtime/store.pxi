@@ -2,16 +2,39 @@
 #
 # A part of _calls.pyx.
 
+cdef extern from "wasmtime/owner.h":
+    ctypedef struct Owner:
+        pass
+    bint owner_is(const Owner *, unsigned long) noexcept
+    bint owner_claim(Owner *, unsigned long) noexcept
+    void owner_release(Owner *) noexcept
+    bint owner_claim_to_close(Owner *) noexcept
+    bint owner_closes(const Owner *) noexcept
+    void owner_come_out(Owner *, unsigned long) noexcept
+
+cdef extern from "_core/locks.h":
+    const bint FREE_THREADED "EXTERNREF_FREE_THREADED"
+    # What a thread writes that others read: atomic without a GIL.
+    void *slot_load(void **) noexcept
+    void slot_store(void **, void *) noexcept
+    int flag_load "slot_load"(int *) noexcept
+    void flag_store "slot_store"(int *, int) noexcept
+    int64_t time_load "slot_load"(int64_t *) noexcept
+    void time_store "slot_store"(int64_t *, int64_t) noexcept
+
 cdef class Watch
 
 
 @cython.final
+@cython.no_gc       # so that `states` is not the collector's either; what it refers to is in no cycle once it is closed
 cdef class StoreState:
-    """What we know of a wasmtime.Store. It is among the `states` until the store is closed; what is bound has it."""
+    """What we know of a wasmtime.Store. It is among the `states` until the store is closed; what is bound has it.
+
+    All is read and changed between enter() and leave(), but for who reads `context` first. `store_id`, `store` and
+    `watch` are set once, in a critical section, so that others can read them in one."""
     cdef wasmtime_context_t *context    # NULL once the store is closed
     cdef uint64_t store_id              # what its functions, tables and globals carry; 0 until something is bound
-    cdef Py_ssize_t depth               # operations in progress, one inside another
-    cdef unsigned long thread           # whose they are
+    cdef Owner owner                    # the thread that uses it
     cdef bint locked                    # wasmtime is in the middle of something: it runs finalizers, a signal handler
     cdef Watch watch                    # None if it is not interruptible
     cdef object store                   # a weak reference to it; None until something is bound
@@ -19,24 +42,36 @@ cdef class StoreState:
 
     cdef int enter(self) except -1:
         """Begins an operation; every exit must leave(). Nobody can close the store in it."""
-        cdef unsigned long thread = PyThread_get_thread_ident()
-        if self.context == NULL:
+        if self.is_closed():
             refuse_closed()
-        if self.depth != 0 and self.thread != thread:
+        if not owner_claim(&self.owner, PyThread_get_thread_ident()):
             refuse_thread()
+        if FREE_THREADED and self.context == NULL:      # closed before we had it
+            self.leave()
+            refuse_closed()
         if self.locked:
+            self.leave()
             refuse_middle()
-        self.thread = thread
-        self.depth += 1
+        return 0
+
+    cdef int enter_by(self, object pointer) except -1:
+        """enter(), of counted_state(): by the pointer to the context that wasmtime-py's store had. Another thread may
+        have closed the store since, and a newer one be at its address."""
+        self.enter()
+        if slot_load(slot_of(pointer)) == NULL:
+            self.leave()
+            refuse_closed()
         return 0
 
     cdef void leave(self) noexcept:
-        self.depth -= 1
+        owner_release(&self.owner)
 
     cdef void come_out(self) noexcept:
         """Compiled code calls us, on this thread; to be ended by leave(). No other may use the store meanwhile."""
-        self.thread = PyThread_get_thread_ident()
-        self.depth += 1
+        owner_come_out(&self.owner, PyThread_get_thread_ident())
+
+    cdef bint is_closed(self) noexcept:
+        return slot_load(<void **>&self.context) == NULL
 
     cdef void forget_exception(self) noexcept:
         """Before compiled code runs, and when a host function returns: one that is there ended a call that took no
@@ -44,24 +79,45 @@ cdef class StoreState:
         if self.exception is not None:
             self.exception = None
 
-    cdef int raise_exception(self, str text) except -1:
-        """Raises the exception that ended a call, which failed with this text, if one of ours did."""
+    cdef object take_exception(self):
+        """The exception of ours that may have ended a call which failed: for raise_ours()."""
         raised = self.exception
         self.exception = None
-        # The names of functions, which are the guest's, come before the cause.
-        if raised is not None and text.rstrip().endswith(HOST_TEXT):
-            raise raised
-        return 0
+        return raised
+
+    cdef object known_store(self):
+        """The weak reference to it, for any thread."""
+        with cython.critical_section(self):
+            return self.store
+
+    cdef Watch known_watch(self):
+        with cython.critical_section(self):
+            return self.watch
+
     cdef object living_store(self):
         """The store itself."""
-        store = None if self.store is None else self.store()
+        reference = self.known_store()
+        store = None if reference is None else reference()
         if store is None:
             raise RuntimeError("the store is being collected")
         return store
 
 
+cdef int raise_ours(object raised, str text) except -1:
+    """Raises the exception that ended a call, which failed with this text, if one of ours did."""
+    # The names of functions, which are the guest's, come before the cause.
+    if raised is not None and text.rstrip().endswith(HOST_TEXT):
+        raise raised
+    return 0
+
+
+cdef object get_from(object attributes, object key):
+    """attributes.get(key). Of what it knows to be a dict, Cython borrows the value, which another thread may let go."""
+    return attributes.get(key)
+
+
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
-cdef dict states = {}
+cdef dict states = hidden({})
 
 # Under these names wasmtime-py has the store's pointers in its dictionary: None once it is closed.
 cdef str POINTER_ATTRIBUTE = "_Managed__ptr"
@@ -79,25 +135,42 @@ def close_store(dict attributes, pointer, /):
     Raises RuntimeError if something runs in it, which would go on in freed memory.
     """
     cdef void *address
-    cdef StoreState state
+    cdef void **context_slot = NULL
+    cdef StoreState state = None
     cdef list kept = []     # for finalizers to run when the store is gone, and no newer one can have its address before
     if wasmtime is None:
         return      # at exit, modules are cleared: the deletion might call back into wasmtime-py, which was next
     address = address_in(pointer)
-    context = attributes.get(CONTEXT_ATTRIBUTE)
-    number = None if context is None else <uintptr_t>address_in(context)
-    # No Python code runs until it is marked as closed, nor another thread.
-    state = states.get(number)
-    if state is not None and state.depth != 0 and state.thread != PyThread_get_thread_ident():
-        refuse_thread()
-    if state is not None and state.depth != 0:
-        refuse_close()
-    if attributes.get(POINTER_ATTRIBUTE) is None:
-        return
+    # No Python code runs until it is marked as closed.
+    while True:
+        state, number = None, None
+        context = get_from(attributes, CONTEXT_ATTRIBUTE)
+        if context is None:     # an interrupt came before it was there
+            break
+        context_slot = slot_of(context)
+        number = <uintptr_t>slot_load(context_slot)
+        if number == 0:
+            return      # another thread does it
+        state = counted_state(number)
+        if owner_claim_to_close(&state.owner):
+            break
+        if state.is_closed():
+            return
+        if not owner_closes(&state.owner):
+            refuse_close() if owner_is(&state.owner, PyThread_get_thread_ident()) else refuse_thread()
+        let_others_run()    # who does it, or finds out that it was done
+    # Taken out, which is atomic, for that store which nobody can own.
+    done = attributes.pop(POINTER_ATTRIBUTE, None) is None
     attributes[POINTER_ATTRIBUTE] = attributes[CONTEXT_ATTRIBUTE] = None
     if state is not None:
-        state.context = NULL
-        del states[number]
+        if not done:
+            slot_store(context_slot, NULL)      # for who has it already: see enter_by()
+            slot_store(<void **>&state.context, NULL)
+            states.pop(number, None)
+            kept.append(state.take_exception())
+        state.leave()
+    if done:
+        return
     try:
         for function in closing:
             kept.append(function(number))
@@ -111,11 +184,11 @@ def collect(store, /):
 
     Raises RuntimeError if another thread uses it, or if it is in the middle of something; WasmtimeError.
     """
-    cdef StoreState state = counted_state(address_of(store))
+    pointer = store._context()
+    cdef StoreState state = counted_state(context_in(pointer))
     cdef wasmtime_error_t *error
-    require_open(store)
+    state.enter_by(pointer)
     # From here on no other code runs.
-    state.enter()
     state.locked = True
     # Here and not in Python, where the main thread might drain: finalizers may use the store.
     with nogil:
@@ -128,32 +201,36 @@ def collect(store, /):
 @cython.final
 @cython.no_gc_clear
 cdef class Use:
-    """with Use(address): a call into a store that wasmtime-py itself makes, by address_of() the store.
+    """with Use(pointer): a call into a store that wasmtime-py itself makes, by its pointer to the store's context.
 
     An exception of a host function of func()'s, or of a tick, that ends it comes out of the block as it is.
-    Raises RuntimeError if another thread uses the store, or if it is in the middle of something.
+    Raises RuntimeError if another thread uses the store, or if it is in the middle of something; ValueError if it is
+    closed.
     """
     cdef StoreState state
+    cdef object pointer
     cdef bint entered
 
-    def __cinit__(self, address, /):
-        self.state = counted_state(address)
+    def __cinit__(self, pointer, /):
+        self.pointer = pointer
+        self.state = counted_state(context_in(pointer))
 
     def __enter__(self):
         # Nothing is made and no Python code runs from here on: no interrupt comes between.
-        self.state.enter()
+        self.state.enter_by(self.pointer)
         self.entered = True
         self.state.forget_exception()
         return self
 
     def raise_exception(self, str text, /):
         """Raises the exception that ended the call, which failed with this text, if one of ours did."""
-        self.state.raise_exception(text)
+        raise_ours(self.state.take_exception(), text)
 
     def __exit__(self, kind, error, traceback):
+        raised = None if error is None else self.state.take_exception()
         self.end()
         if error is not None:
-            self.state.raise_exception(str(error))
+            raise_ours(raised, str(error))
 
     def __dealloc__(self):
         self.end()      # an interrupt came before the block began
@@ -167,60 +244,72 @@ cdef class Use:
 def address_of(store, /):
     """What a wasmtime.Store and the StoreContexts and Callers of its host functions have in common, an int: the
     address of the context. ValueError as wasmtime-py raises it."""
-    return <uintptr_t>address_in(store._context())
+    return context_in(store._context())
 
 
-def pointed_at(pointer, /):
-    """address_of() a store, of wasmtime-py's pointer to its context."""
-    return <uintptr_t>address_in(pointer)
-
-
-cdef bint is_open(object store) except -1:
-    return (<dict>store.__dict__).get(POINTER_ATTRIBUTE) is not None
-
-
-cdef int require_open(object store) except -1:
-    if not is_open(store):
-        refuse_closed()
-    return 0
+cdef object context_in(object pointer):
+    """address_of() a store, by wasmtime-py's pointer to its context."""
+    cdef void *context = NULL
+    if pointer is not None:     # as it is if another thread closes the store while wasmtime-py asks for it
+        context = slot_load(slot_of(pointer))
+    if context == NULL:
+        refuse_closed()         # by another thread, since somebody asked for the pointer
+    return <uintptr_t>context
 
 
 cdef StoreState counted_state(object address):
     """The state of a store, by address_of() it, made when it is first seen."""
-    cdef StoreState state = states.get(address)
+    cdef StoreState state = get_from(states, address)
     cdef StoreState made
     if state is None:
         made = StoreState.__new__(StoreState)
         made.context = <wasmtime_context_t *><uintptr_t>address
-        state = states.setdefault(address, made)    # to make one may have run code that did the same
-        hidden(states)      # again: a dict is collected from when it is given what is
+        # Another thread, or code that has run meanwhile, may have done the same. One that nobody uses in the end, since
+        # the store was closed, stays for the next at its address.
+        state = states.setdefault(address, made)
     return state
+
+
+cdef int require_store(object store) except -1:
+    if not isinstance(store, wasmtime.Store):
+        raise TypeError(f"expected a wasmtime.Store, not {type(store).__name__}")
+    return 0
 
 
 cdef StoreState state_of(object store):
     """The state of a store in which something is to be bound."""
     cdef StoreState state
-    cdef wasmtime_func_t probe
-    cdef wasm_functype_t *type_address
-    if not isinstance(store, wasmtime.Store):
-        raise TypeError(f"expected a wasmtime.Store, not {type(store).__name__}")
-    state = counted_state(address_of(store))    # ValueError if closed
-    if state.store is None:
-        # There is no function that tells a store's id; its items carry it. The type is a new one: once
-        # used it belongs to an engine, and aborts in a store of another.
-        function_type = wasmtime.FuncType([], [])
-        reference = weakref.ref(store)
-        type_address = <wasm_functype_t *>address_in(function_type._consume())
-        # Up to here other code has run, which may have done the same, or closed the store; from here on none does.
-        if state.store is None and is_open(store):
-            api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
-            state.store_id = probe.store_id
-            state.store = reference
-        api.functype_delete(type_address)
+    require_store(store)
+    pointer = store._context()      # ValueError if closed
+    state = counted_state(context_in(pointer))
+    if state.known_store() is None:
+        know_store(state, pointer, store)
     # Not that of a newer store at the same address, or a copy of the store's.
-    if state.store is None or state.store() is not store:
+    if state.known_store()() is not store:
         refuse_closed()
     return state
+
+
+cdef int know_store(StoreState state, object pointer, object store) except -1:
+    """Finds out the store's id. There is no function that tells; its items carry it."""
+    cdef wasmtime_func_t probe
+    cdef wasm_functype_t *type_address
+    # The type is a new one: once used it belongs to an engine, and aborts in a store of another.
+    function_type = wasmtime.FuncType([], [])
+    reference = weakref.ref(store)
+    store.__dict__      # CPython makes it: made when a collection closes the store, it would keep all in it to the next
+    type_address = <wasm_functype_t *>address_in(function_type._consume())
+    try:
+        state.enter_by(pointer)
+        if state.store is None:
+            api.func_new_unchecked(state.context, type_address, probe_callback, NULL, NULL, &probe)
+            with cython.critical_section(state):
+                state.store_id = probe.store_id
+                state.store = reference
+        state.leave()
+    finally:
+        api.functype_delete(type_address)
+    return 0
 
 
 cdef wasm_trap_t *probe_callback(
@@ -261,7 +350,7 @@ cdef int raise_failure(StoreState state, wasmtime_error_t *error, wasm_trap_t *t
     """Raises what ended a bound call: the exception of a host function, ours or wasmtime-py's, as it is."""
     failure = exception_of(error, trap)
     text = str(failure)
-    state.raise_exception(text)
+    raise_ours(state.take_exception(), text)
     if text.rstrip().endswith(THEIR_TEXT):
         wasmtime_func_module.maybe_raise_last_exn()
     raise failure
