@@ -19,6 +19,7 @@ typedef struct _ts {
     PyInterpreterState *interp;
     _PyStackChunk *datastack_chunk;
 } PyThreadState;
+typedef struct _object PyObject;
 typedef struct PyInterpreterView PyInterpreterView;
 typedef struct PyInterpreterGuard PyInterpreterGuard;
 
