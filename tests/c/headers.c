@@ -8,13 +8,17 @@
 #include "_activations/refset.h"
 #include "_core/atomics.h"
 #include "_core/hold.h"
+#include "_core/live.h"
+#include "_core/locks.h"
 #include "_core/memory.h"
 #include "_core/monotonic.h"
 #include "_core/pending.h"
 #include "_core/registry.h"
 #include "wasmtime/abi.h"
+#include "wasmtime/owner.h"
 #if defined(THREADS)
 #  include "_core/helper.h"
+#  include "wasmtime/clock.h"
 #endif
 #if UINTPTR_MAX == UINT64_MAX
 #  include "_function/call.h"

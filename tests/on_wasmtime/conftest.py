@@ -2,8 +2,6 @@
 
 import gc
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -35,17 +33,8 @@ AttributeError: 'NoneType' object has no attribute '\w+_delete'
 
 
 @pytest.fixture
-def run_python():
-    """As everywhere, but for what wasmtime-py alone says."""
-
-    def run(code, *args, timeout=120):
-        result = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True,
-                                timeout=timeout)
-        said = AT_EXIT.sub("", result.stderr) if NO_GIL else result.stderr
-        assert (result.returncode, said) == (0, ""), result
-        return result.stdout
-
-    return run
+def said_by_others(said_by_others):
+    return AT_EXIT if NO_GIL else said_by_others
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ typedef struct _ts {
     _PyStackChunk *datastack_chunk;
 } PyThreadState;
 typedef struct _object PyObject;
+typedef ptrdiff_t Py_ssize_t;
 typedef struct PyInterpreterView PyInterpreterView;
 typedef struct PyInterpreterGuard PyInterpreterGuard;
 
