@@ -34,6 +34,7 @@
 #include "atomics.h"
 #include "monotonic.h"
 #include "pending.h"
+#include "thread_local.h"
 
 #define HELPER_TICK 10000         /* microseconds */
 #define HELPER_IDLE_TICKS 100     /* a second */
@@ -50,11 +51,21 @@
 #  define HELPER_GUARDS
 #endif
 
+#if PY_VERSION_HEX < 0x030D0000 /* the same by its name of then */
+#  define PyThreadState_GetUnchecked() _PyThreadState_UncheckedGet()
+#endif
+
 /* Who runs finalizers. */
 enum {
     DRAIN_AUTO, /* the main thread, or else the helper */
     DRAIN_MAIN, /* the main thread */
     DRAIN_SCHEDULED /* whom the user's function asks */
+};
+
+enum {
+    HINT_NONE,
+    HINT_GIVEN,
+    HINT_UNSURE /* the call may be in the queue of another interpreter, and never begin */
 };
 
 enum {
@@ -75,7 +86,7 @@ static struct {
     long mode; /* atomic: DRAIN_... */
     long changes; /* atomic: of the mode, ever */
     long requested; /* atomic: a pending call that the helper added has not begun */
-    long hinted; /* atomic: the same of one that the main thread added when it pushed */
+    long hinted; /* atomic: HINT_...: the same of one that the main thread added when it pushed */
     long generation; /* atomic: of processes; a fork makes a new one */
     int forbidden; /* in a child that was not forked on the main thread: Python ends there with the thread that forked,
                         and a helper would outlive it */
@@ -96,16 +107,22 @@ static struct {
     int (*schedule)(void); /* GIL; calls the user's function; 0 if it raised */
 } helper;
 
-#if defined(_MSC_VER)
-static __declspec(thread) int helper_is_this_thread;
-#else
-static __thread int helper_is_this_thread;
-static __thread int helper_prepared; /* helper_prepare_fork counted a fork of this thread's */
+static EXTERNREF_THREAD_LOCAL int helper_is_this_thread;
+#if !defined(_WIN32)
+static EXTERNREF_THREAD_LOCAL int helper_prepared; /* helper_prepare_fork counted a fork of this thread's */
 #endif
 
 static int helper_must_stop(void)
 {
     return atomic_flag_load(&helper.forks) != 0 || atomic_flag_load(&helper.closed) != 0;
+}
+
+/* Whether this thread has the GIL, of the payloads' interpreter. PyGILState_Check() says yes always where an interpreter
+ * besides the main one was ever made. */
+static int helper_has_gil(void)
+{
+    PyThreadState *const own = PyGILState_GetThisThreadState();
+    return own != NULL && own == PyThreadState_GetUnchecked() && own->interp == helper.interpreter;
 }
 
 /* --- The main thread's turn --- */
@@ -126,9 +143,9 @@ static int helper_pending_call(void *flag)
 }
 
 /* Whether one waits. The interpreter's queue has 32 places, which others need too: we take one for each flag. */
-static int helper_add_pending_call(long *flag)
+static int helper_add_pending_call(long *flag, long value)
 {
-    if (atomic_flag_swap(flag, 1) || Py_AddPendingCall(helper_pending_call, flag) == 0) {
+    if (!atomic_flag_replace(flag, 0, value) || Py_AddPendingCall(helper_pending_call, flag) == 0) {
         return 1;
     }
     atomic_flag_swap(flag, 0);
@@ -141,12 +158,13 @@ static int helper_in_main_thread(void)
 }
 
 /* The main thread pushed: it drains as soon as it runs Python code, and need not be asked by the helper, ten
- * milliseconds later. On 3.11 the call can end up in the queue of another interpreter, so it is a hint: a drain forgets
- * that it was given. */
+ * milliseconds later. On 3.11 the call goes to the interpreter of who has the GIL then: if that may be another, a
+ * drain forgets that it was given. */
 static void helper_hint(void)
 {
     if (!helper_must_stop() && atomic_flag_load(&helper.mode) != DRAIN_SCHEDULED) {
-        helper_add_pending_call(&helper.hinted);
+        helper_add_pending_call(&helper.hinted,
+                                PY_VERSION_HEX >= 0x030C0000 || helper_has_gil() ? HINT_GIVEN : HINT_UNSURE);
     }
 }
 
@@ -223,7 +241,7 @@ static void helper_act(Helper *self)
     }
     else {
         /* If the queue is full, it asks again at the next tick, or drains. */
-        self->asked = helper_add_pending_call(&helper.requested) || mode == DRAIN_AUTO;
+        self->asked = helper_add_pending_call(&helper.requested, 1) || mode == DRAIN_AUTO;
     }
     self->idle = 0;
 }
@@ -473,7 +491,7 @@ static void helper_start_or_wake(void)
                 helper.failed = monotonic_now();
             }
             next = HELPER_FAILED;
-            full = !helper_add_pending_call(&helper.requested);
+            full = !helper_add_pending_call(&helper.requested, 1);
         }
         atomic_flag_swap(&helper.state, next);
         /* Who pushed meanwhile, or let us go on, saw HELPER_BUSY and left the rest to us. */
@@ -502,14 +520,6 @@ static void helper_push(void *raw)
     helper_wake();
 }
 
-/* Whether this thread has the GIL, of the payloads' interpreter. PyGILState_Check() says yes always where an interpreter
- * besides the main one was ever made. */
-static int helper_has_gil(void)
-{
-    PyThreadState *const own = PyGILState_GetThisThreadState();
-    return own != NULL && own == _PyThreadState_UncheckedGet() && own->interp == helper.interpreter;
-}
-
 static void helper_push_hold(void *record)
 {
     pending_link_hold(record);
@@ -524,8 +534,8 @@ static inline void helper_drained(void)
     if (atomic_flag_load(&helper.state) == HELPER_FAILED) {
         atomic_flag_replace(&helper.state, HELPER_FAILED, HELPER_NONE);
     }
-    if (atomic_flag_load(&helper.hinted)) {
-        atomic_flag_swap(&helper.hinted, 0);
+    if (atomic_flag_load(&helper.hinted) == HINT_UNSURE) {
+        atomic_flag_replace(&helper.hinted, HINT_UNSURE, HINT_NONE);
     }
 }
 
@@ -599,7 +609,7 @@ static void helper_after_fork(int child)
     if (!child) {
         helper_end_fork();
     }
-    if (pending_any() && !(helper_in_main_thread() && helper_add_pending_call(&helper.hinted))) {
+    if (pending_any() && !(helper_in_main_thread() && helper_add_pending_call(&helper.hinted, HINT_UNSURE))) {
         helper_wake();
     }
 }

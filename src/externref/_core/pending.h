@@ -21,6 +21,7 @@
 #include "atomics.h"
 #include "hold.h"
 #include "locks.h"
+#include "thread_local.h"
 
 static struct {
     void *head;        /* atomic: a list of blocks, newest first; any thread pushes */
@@ -31,16 +32,10 @@ static struct {
     Lock lock;
 } pending;
 
-#if defined(_MSC_VER)
-#  define PENDING_THREAD_LOCAL __declspec(thread)
-#else
-#  define PENDING_THREAD_LOCAL __thread
-#endif
-
 /* Whether this thread drains; whether it did before. */
 static int pending_set_draining(int value)
 {
-    static PENDING_THREAD_LOCAL int draining;
+    static EXTERNREF_THREAD_LOCAL int draining;
     int before = draining;
     draining = value;
     return before;

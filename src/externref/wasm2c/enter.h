@@ -17,6 +17,7 @@
 #include "_core/atomics.h"
 #include "_core/locks.h"
 #include "_core/monotonic.h"
+#include "_core/thread_local.h"
 #include "wasm2c/allocate.h"
 
 /* No more of a stack is used: one without a limit would take all memory. */
@@ -74,7 +75,7 @@ typedef struct {
 static Wasm2cHost host;
 
 /* What runs on this thread; see stack_limits() for the model. */
-static __thread Running *running __attribute__((tls_model("initial-exec")));
+static EXTERNREF_THREAD_LOCAL Running *running;
 
 static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *noting)
 {
@@ -159,11 +160,8 @@ static StackLimits find_stack_limits(void)
 
 static inline StackLimits stack_limits(void)
 {
-    /* Kept for each thread: to ask reads a file, on Linux's main thread. A shared library, as this
-     * module is, finds a thread's variable by a call (__tls_get_addr), unless it is initial-exec:
-     * then the loader has given it a fixed distance from the thread's pointer. For libraries
-     * loaded while the program runs glibc sets some room aside for that; pointers have their place there. */
-    static __thread StackLimits limits __attribute__((tls_model("initial-exec")));
+    /* Kept for each thread: to ask reads a file, on Linux's main thread. */
+    static EXTERNREF_THREAD_LOCAL StackLimits limits;
     if (limits.compiled == NULL) {
         limits = find_stack_limits();
     }

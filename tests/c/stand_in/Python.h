@@ -46,7 +46,7 @@ PyInterpreterGuard *PyInterpreterGuard_FromView(PyInterpreterView *);
 void PyInterpreterGuard_Close(PyInterpreterGuard *);
 PyThreadState *PyThreadState_Get(void);
 PyThreadState *PyGILState_GetThisThreadState(void);
-PyThreadState *_PyThreadState_UncheckedGet(void);
+PyThreadState *PyThreadState_GetUnchecked(void);
 PyThreadState *PyThreadState_New(PyInterpreterState *);
 void PyThreadState_Clear(PyThreadState *);
 void PyThreadState_DeleteCurrent(void);
