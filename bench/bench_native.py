@@ -75,7 +75,8 @@ QUESTIONS = {
         Loop("C++ shared_ptr", lambda: cpp("clone_drop")),
     ],
     "native: new+drop": [
-        Loop("VMExternRef", lambda: ours("new_release")),
+        Loop("VMExternRef", lambda: ours("new_drop_anywhere")),
+        Loop("VMExternRef, released with the GIL", lambda: ours("new_release")),
         Loop("VMExternRef, drained later", lambda: ours("new_drop")),
         Loop("Rust VMExternRef", lambda: rust("new_drop")),
         Loop("Rust Arc", lambda: rust("arc_new_drop")),

@@ -9,7 +9,7 @@ struct payload {
     size_t values[2];
 };
 
-static const VMExternVTable *payload_type;
+static const VMExternVTable *payload_type, *anywhere_type;
 static size_t dropped;
 
 static void drop_payload(void *value)
@@ -32,7 +32,9 @@ PyObject *prepare(void)
         return NULL;
     }
     payload_type = externref_type("payload", sizeof(struct payload), sizeof(size_t), drop_payload);
-    return payload_type != NULL ? Py_NewRef(Py_None) : NULL;
+    anywhere_type =
+        externref_type_with("payload", sizeof(struct payload), sizeof(size_t), drop_payload, EXTERNREF_DROP_ANYWHERE);
+    return payload_type != NULL && anywhere_type != NULL ? Py_NewRef(Py_None) : NULL;
 }
 
 /* How many payloads were dropped, ever. */
@@ -67,6 +69,16 @@ void new_drop(size_t times)
 {
     for (size_t i = 0; i < times; i++) {
         void *raw = externref_new_with(payload_type, init_payload, NULL);
+        BLACK_BOX(raw);
+        externref_drop(raw);
+    }
+}
+
+/* The same of a payload whose drop needs no GIL: made and dropped as on any thread. */
+void new_drop_anywhere(size_t times)
+{
+    for (size_t i = 0; i < times; i++) {
+        void *raw = externref_new_anywhere(anywhere_type, init_payload, NULL);
         BLACK_BOX(raw);
         externref_drop(raw);
     }

@@ -71,7 +71,7 @@ def test_header_is_clean_for_every_compiler(compilers, language, tmp_path):
 DOCTORED = {
     "another API": ("externref_api.h", "#define EXTERNREF_API_VERSION ", "9", "C API 91 .* has C API 1 "),
     "another ABI": ("externref.h", "#define EXTERNREF_ABI_VERSION ", "9", r"\(ABI 91, .*\(ABI 1, "),
-    "a larger table": ("externref_api.h", "(*take_object)(void *);", " void (*later)(void);",
+    "a larger table": ("externref_api.h", "(*hand_out)(void *);", " void (*later)(void);",
                        r"\(ABI 1, \d+ bytes\).*\(ABI 1, \d+ bytes\)"),
 }
 
@@ -413,7 +413,7 @@ def test_type_refuses_what_does_not_fit_in_memory(capi, size, align):
 
 def test_payload_too_large_for_memory(capi):
     huge = capi.type(b"Huge", sys.maxsize // 2, 8)
-    with pytest.raises(MemoryError, match="no memory for a block of"):
+    with pytest.raises(MemoryError, match="no memory for a native 'Huge' of"):
         capi.new_with(huge, no_exception)
     assert externref.stats() == (0, 0, 0, 0)
 

@@ -100,7 +100,7 @@ def test_every_name_of_the_headers_can_be_cimported():
     macros -= {"EXTERNREF_H", "EXTERNREF_API_H", "EXTERNREF_API_UNUSED", "EXTERNREF_CHECK",
                "EXTERNREF_INCREMENT", "EXTERNREF_DECREMENT", "EXTERNREF_ACQUIRE"}
     macros = {name for name in macros if not name.startswith("EXTERNREF_STATE_")}
-    assert len(functions) == 15 and len(macros) == 6
+    assert len(functions) == 18 and len(macros) == 7
     declared = set(re.findall(r"\w+", (package / "__init__.pxd").read_text()))
     cimported = set(re.findall(r"\w+", (TESTS / "downstream/downstream.pyx").read_text()))
     for names in declared, cimported:
@@ -147,6 +147,14 @@ def test_payload_of_the_packages_own(downstream):
     assert downstream.count_dropped_points() == before
     del ref
     assert downstream.count_dropped_points() == before + 1
+
+
+def test_payload_that_is_dropped_without_the_gil(downstream):
+    before = downstream.make_and_drop_numbers(0)
+    assert downstream.make_and_drop_numbers(1000) == before + 499_500
+    assert VMExternRef.from_raw(downstream.hand_out_number(7)).strong_count == 1
+    assert downstream.make_and_drop_numbers(0) == before + 499_507
+    assert externref.stats() == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("coordinates, error", [((1, "two"), TypeError), ((1,), ValueError), (None, TypeError)])

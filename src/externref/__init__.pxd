@@ -28,3 +28,11 @@ cdef extern from "externref_api.h":
         const char *name, size_t size, size_t align, void (*drop_in_place)(void *value) noexcept) except NULL
     void *externref_new_with(
         const VMExternVTable *payload_type, int (*init)(void *value, void *ctx) except -1, void *ctx) except NULL
+    const unsigned EXTERNREF_DROP_ANYWHERE
+    const VMExternVTable *externref_type_with(
+        const char *name, size_t size, size_t align, void (*drop_in_place)(void *value) noexcept nogil,
+        unsigned flags) except NULL
+    void *externref_new_anywhere(
+        const VMExternVTable *payload_type, int (*init)(void *value, void *ctx) noexcept nogil,
+        void *ctx) noexcept nogil
+    int externref_hand_out(void *raw) except -1

@@ -20,7 +20,10 @@ the functions. What they stand on is in the folder ``_core``::
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
     pending.h       the list of what compiled code dropped: lock-free, any thread
     helper.h        the thread that sees to it that the list is drained soon
+    native.h        native payloads that are made, and dropped, without the GIL
     registry.h      the set of addresses that were handed out
+    live.h          the counts of stats()
+    locks.h         what guards all that, with a GIL and without
     atomics.h, memory.h     the host's atomics; aligned memory
 
 Ownership
@@ -85,7 +88,8 @@ Everything here needs the GIL, except what compiled code may call: the clone and
 block into a list (``_core/pending.h``); the drain frees it under the GIL: from a pending call
 on the main thread, on the helper thread if that does not come to it (``_core/helper.h``), at the package's next
 operation, by ``drain()``, or at exit. It begins within 50 ms during which the GIL can be had. A thread that drains does
-not drain again, in a finalizer: its loop comes to what was added meanwhile.
+not drain again, in a finalizer: its loop comes to what was added meanwhile. A native payload of a type that needs
+no GIL is dropped and freed by the slow path itself (``_core/native.h``), unless Python knows the block's address.
 
 On a CPython without a GIL *the GIL* above is an attached thread state, and what it guarded the locks of
 ``_core/locks.h`` guard: docs/architecture.md says which. *Nothing runs* means there that the thread itself runs

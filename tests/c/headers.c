@@ -18,6 +18,7 @@
 #include "wasmtime/owner.h"
 #if defined(THREADS)
 #  include "_core/helper.h"
+#  include "_core/native.h"
 #  include "wasmtime/clock.h"
 #endif
 #if UINTPTR_MAX == UINT64_MAX

@@ -9,10 +9,11 @@ from externref cimport (
 externref_import()
 
 from externref cimport (
-    EXTERNREF_ABI_VERSION, EXTERNREF_API_VERSION, EXTERNREF_DROP_SLOW_OFFSET, EXTERNREF_REF_COUNT_OFFSET,
-    EXTERNREF_VALUE_PTR_OFFSET, EXTERNREF_VTABLE_OFFSET, VMExternData, VMExternVTable, externref_footer_offset,
-    externref_from_object, externref_new_with, externref_release, externref_strong_count, externref_take_object,
-    externref_type, externref_unwrap, externref_value, externref_wrap)
+    EXTERNREF_ABI_VERSION, EXTERNREF_API_VERSION, EXTERNREF_DROP_ANYWHERE, EXTERNREF_DROP_SLOW_OFFSET,
+    EXTERNREF_REF_COUNT_OFFSET, EXTERNREF_VALUE_PTR_OFFSET, EXTERNREF_VTABLE_OFFSET, VMExternData, VMExternVTable,
+    externref_footer_offset, externref_from_object, externref_hand_out, externref_new_anywhere, externref_new_with,
+    externref_release, externref_strong_count, externref_take_object, externref_type, externref_type_with,
+    externref_unwrap, externref_value, externref_wrap)
 
 
 cdef class Slot:
@@ -123,6 +124,41 @@ def squared_length(VMExternRef ref not None):
         raise TypeError("expected a reference to a Point")
     cdef const Point *point = <const Point *>externref_value(data)
     return point.x * point.x + point.y * point.y
+
+
+# One whose drop needs no GIL.
+
+cdef int make_number(void *value, void *ctx) noexcept nogil:
+    (<size_t *>value)[0] = <size_t>ctx
+    return 0
+
+
+cdef size_t sum_of_dropped = 0
+
+
+cdef void drop_number(void *value) noexcept nogil:
+    global sum_of_dropped
+    sum_of_dropped += (<size_t *>value)[0]
+
+
+cdef const VMExternVTable *number_type = externref_type_with(
+    "Number", sizeof(size_t), sizeof(size_t), drop_number, EXTERNREF_DROP_ANYWHERE)
+
+
+def make_and_drop_numbers(size_t count):
+    """The sum of those that were dropped, as soon as each was."""
+    cdef size_t i
+    with nogil:
+        for i in range(count):
+            externref_drop(externref_new_anywhere(number_type, make_number, <void *>i))
+    return sum_of_dropped
+
+
+def hand_out_number(size_t number):
+    """The address of a Number, for from_raw()."""
+    cdef void *raw = externref_new_anywhere(number_type, make_number, <void *>number)
+    externref_hand_out(raw)
+    return <uintptr_t>raw
 
 
 def new_point_type(size_t align):

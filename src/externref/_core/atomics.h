@@ -59,6 +59,16 @@ static inline int atomic_count_replace(size_t *target, size_t expected, size_t v
 #endif
 }
 
+/* relaxed */
+static inline void atomic_count_add(size_t *target, size_t n)
+{
+#if defined(_MSC_VER)
+    (void)_InterlockedExchangeAdd64((volatile __int64 *)target, (__int64)n);
+#else
+    (void)__atomic_fetch_add(target, n, __ATOMIC_RELAXED);
+#endif
+}
+
 /* sequentially consistent; gives the value before */
 static inline long atomic_flag_swap(long *target, long value)
 {

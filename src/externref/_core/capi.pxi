@@ -10,6 +10,7 @@ cdef extern from *:
 
 cdef extern from "externref_api.h":
     const size_t EXTERNREF_API_VERSION
+    const unsigned DROP_ANYWHERE "EXTERNREF_DROP_ANYWHERE"
     ctypedef struct ExternrefAPI:
         size_t api_version
         size_t abi_version
@@ -23,6 +24,17 @@ cdef extern from "externref_api.h":
         void *(*new_with)(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) except NULL
         void (*release)(void *) noexcept
         object (*take_object)(void *)
+        const VMExternVTable *(*type_with)(
+            const char *, size_t, size_t, void (*)(void *) noexcept, unsigned) except NULL
+        void *(*new_anywhere)(
+            const VMExternVTable *, int (*)(void *, void *) noexcept nogil, void *) noexcept nogil
+        int (*hand_out)(void *) except -1
+
+cdef extern from "_core/native.h" nogil:
+    VMExternData *native_alloc(const VMExternVTable *) noexcept
+    void native_free(VMExternData *) noexcept
+    void *native_make(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) noexcept
+    void drop_anywhere(void *) noexcept
 
 cdef extern from "Python.h":
     void *PyMem_RawMalloc(size_t) noexcept
@@ -183,10 +195,13 @@ cdef void *registered_box(object value) except NULL:
 
 # --- Native payloads ----------------------------------------------------------------
 
-cdef const VMExternVTable *make_type(
-        const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept) except NULL:
+cdef const VMExternVTable *make_type_with(
+        const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept,
+        unsigned flags) except NULL:
     cdef size_t total = 0, block_align = 0
     cdef size_t name_size = strlen(name) + 1
+    if flags & ~DROP_ANYWHERE:
+        raise ValueError(f"flags must be 0 or EXTERNREF_DROP_ANYWHERE, not {flags:#x}")
     compute_layout(size, align, &total, &block_align)   # for its checks
     cdef VMExternVTable *vtable = <VMExternVTable *>PyMem_RawMalloc(sizeof(VMExternVTable) + name_size)
     if vtable == NULL:
@@ -195,41 +210,31 @@ cdef const VMExternVTable *make_type(
     vtable.size = size
     vtable.align = align
     vtable.type_name = <const char *>memcpy(vtable + 1, name, name_size)
-    vtable.drop_slow = helper_push
+    vtable.drop_slow = drop_anywhere if flags & DROP_ANYWHERE else helper_push
     return vtable
 
 
-cdef VMExternData *new_native_block(const VMExternVTable *vtable) except NULL:
-    """A block that nobody owns yet, whose payload is still to be made in place."""
-    # As compute_layout, whose checks make_type has made.
-    cdef size_t align = max(vtable.align, sizeof(void *))
-    cdef size_t size = (externref_footer_offset(vtable.size) + sizeof(VMExternData) + align - 1) & ~(align - 1)
-    cdef char *start = <char *>externref_aligned_alloc(align, size)
-    if start == NULL:
-        raise MemoryError(f"no memory for a block of {size} bytes")
-    cdef VMExternData *data = <VMExternData *>(start + externref_footer_offset(vtable.size))
-    memset(data, 0, sizeof(VMExternData))
-    data.value_ptr = start
-    data.vtable = vtable
-    live_blocks_add(1)
-    return data
+cdef const VMExternVTable *make_type(
+        const char *name, size_t size, size_t align, void (*drop_in_place)(void *) noexcept) except NULL:
+    return make_type_with(name, size, align, drop_in_place, 0)
 
 
 cdef void discard(VMExternData *data) noexcept:
     """Frees a native block that has no payload to drop; leaves a set exception alone."""
-    live_blocks_add(-1)
     unregister(data)
     block_settle(data)
-    externref_aligned_free(data.value_ptr)
+    native_free(data)
 
 
 cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
     cdef VMExternData *data
     drain_if_any()
-    data = new_native_block(vtable)
+    data = native_alloc(vtable)
+    if data == NULL:
+        raise MemoryError(f"no memory for a native {vtable_name(vtable)!r} of {vtable.size} bytes")
     # Registered first: once init has made the payload, nothing may fail. Cleaned up by hand:
     # to enter a try block takes about as long as to register.
-    if register(data) != GRANTED:
+    if vtable.drop_slow != drop_anywhere and register(data) != GRANTED:
         discard(data)
         refuse(NO_MEMORY, data)
     if init(data.value_ptr, ctx) != 0:
@@ -237,6 +242,7 @@ cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) no
         if PyErr_Occurred() != NULL:
             reraise()
         raise RuntimeError(f"the init function of {vtable_name(vtable)!r} failed")
+    live_blocks_add(1)
     registry_lock(<uintptr_t>data)
     atomic_count_store(&data.ref_count, 1)      # not before: whoever guessed the address while init ran is refused
     registry_unlock(<uintptr_t>data)
@@ -258,5 +264,8 @@ c_api.type = make_type
 c_api.new_with = new_with
 c_api.release = release
 c_api.take_object = take_object
+c_api.type_with = make_type_with
+c_api.new_anywhere = native_make
+c_api.hand_out = register_raw
 
 _C_API = PyCapsule_New(&c_api, "externref._core._C_API", NULL)

@@ -42,15 +42,16 @@ extern "C" {
  * constant per type, alive for as long as any block of the type. */
 typedef struct VMExternVTable {
     /* Drops the payload at `value`, without freeing the block. NULL if there is
-     * nothing to do. Called once, by a thread that holds the GIL. */
+     * nothing to do. Called once, by a thread that holds the GIL, unless the type is
+     * one that needs none (EXTERNREF_DROP_ANYWHERE in externref_api.h). */
     void (*drop_in_place)(void *value);
     size_t size;           /* of the payload, bytes */
     size_t align;          /* of the payload, bytes; a power of two */
     const char *type_name; /* UTF-8; shown in repr() and in errors */
     /* What to call, with the raw pointer, after taking `ref_count` to zero. Any
      * thread, no GIL; runs no Python code and takes no lock Python code holds:
-     * the free happens later, under the GIL. JIT code finds it here and so needs
-     * no symbol to link to. */
+     * the free happens later, under the GIL, or here if the payload needs none.
+     * JIT code finds it here and so needs no symbol to link to. */
     void (*drop_slow)(void *raw);
 } VMExternVTable;
 

@@ -5,7 +5,7 @@
  * externref._core exports, so nothing is linked. Code that only copies and drops
  * references needs externref.h alone.
  *
- * Every function needs the GIL. A function that fails returns NULL (or -1) with a Python
+ * Every function needs the GIL, but for externref_new_anywhere(). A function that fails returns NULL (or -1) with a Python
  * exception set. Python's None is the null pointer. Any of them may run arbitrary Python
  * code: pending drops are drained, allocation may collect garbage. */
 #ifndef EXTERNREF_API_H
@@ -30,7 +30,13 @@ typedef struct {
     void *(*new_with)(const VMExternVTable *, int (*)(void *, void *), void *);
     void (*release)(void *);
     PyObject *(*take_object)(void *);
+    const VMExternVTable *(*type_with)(const char *, size_t, size_t, void (*)(void *), unsigned);
+    void *(*new_anywhere)(const VMExternVTable *, int (*)(void *, void *), void *);
+    int (*hand_out)(void *);
 } ExternrefAPI;
+
+/* The flags of externref_type_with(). */
+#define EXTERNREF_DROP_ANYWHERE 1u
 
 #ifndef EXTERNREF_API_IMPLEMENTATION
 
@@ -113,6 +119,26 @@ static int externref_import(void)
  * else, nothing is dropped, nothing leaks, and NULL is returned with the exception that
  * `init` set, or a RuntimeError. MemoryError. */
 #  define externref_new_with(type, init, ctx) (externref_api->new_with((type), (init), (ctx)))
+
+/* externref_type, and flags: 0, or EXTERNREF_DROP_ANYWHERE for a drop_in_place that needs no GIL, may be called on any
+ * thread, with the GIL or without it, and takes no lock that is held by who drops a reference. The last owner's drop
+ * then calls it and frees the block before it returns, unless that drop is itself done in a drop_in_place of such a
+ * type: then when that has returned, so that a chain of payloads is no recursion. ValueError for unknown flags.
+ *
+ * Python code cannot take over an address of such a payload as an int before externref_hand_out() or a VMExternRef
+ * gave it that; from then on the payload is dropped by a thread that has the GIL, as others are. */
+#  define externref_type_with(name, size, align, drop_in_place, flags) \
+      (externref_api->type_with((name), (size), (align), (drop_in_place), (flags)))
+
+/* externref_new_with on any thread, without the GIL: NULL, without an exception, if memory is short or `init` fails.
+ * `init` runs on this thread, and needs no GIL either. For any type: if it is not EXTERNREF_DROP_ANYWHERE, the last drop
+ * is left to a thread that has the GIL. */
+#  define externref_new_anywhere(type, init, ctx) (externref_api->new_anywhere((type), (init), (ctx)))
+
+/* Has from_raw() and clone_from_raw() accept this address, which the caller owns or was lent and is about to give to
+ * Python as an int. What externref_from_object() and, of a type without flags, externref_new_with() gave is known
+ * to them already. NULL is ignored. 0, or -1 with MemoryError. */
+#  define externref_hand_out(raw) (externref_api->hand_out(raw))
 
 #endif /* EXTERNREF_API_IMPLEMENTATION */
 

@@ -1,0 +1,110 @@
+/* Blocks of native payloads: made on any thread, and, of types whose drop needs no GIL, dropped where the last
+ * owner is.
+ *
+ *   native_alloc, native_free, native_make   any thread, no GIL
+ *   drop_anywhere                            the drop_slow of such a type: likewise
+ *
+ * A block whose address Python knows is in the set of those that were handed out, which the GIL guards: its last
+ * drop goes to the drain, as that of a Python payload does. */
+#ifndef EXTERNREF_NATIVE_H
+#define EXTERNREF_NATIVE_H
+
+#include "externref.h"
+#include "atomics.h"
+#include "helper.h"
+#include "live.h"
+#include "locks.h"
+#include "memory.h"
+#include "thread_local.h"
+
+/* What a thread has of its own. */
+typedef struct {
+    Live *stripe;
+    VMExternData *dropped; /* in a drop of this thread's that is not over; linked as in pending.h */
+    int drops;
+} NativeThread;
+
+static NativeThread *native_thread(void)
+{
+    static EXTERNREF_THREAD_LOCAL NativeThread thread;
+    if (thread.stripe == NULL) {
+        thread.stripe = live_stripe();
+    }
+    return &thread;
+}
+
+/* A block without a payload and without an owner; NULL if memory is short. */
+static VMExternData *native_alloc(const VMExternVTable *vtable)
+{
+    /* As compute_layout, whose checks make_type has made. */
+    const size_t align = vtable->align > sizeof(void *) ? vtable->align : sizeof(void *);
+    const size_t offset = externref_footer_offset(vtable->size);
+    char *start = (char *)externref_aligned_alloc(align, (offset + sizeof(VMExternData) + align - 1) & ~(align - 1));
+    VMExternData *data = (VMExternData *)(start + offset);
+    if (start == NULL) {
+        return NULL;
+    }
+    data->ref_count = 0;
+    data->value_ptr = start;
+    data->vtable = vtable;
+    data->handles = data->state = 0;
+    return data;
+}
+
+static inline void native_free(VMExternData *data)
+{
+    externref_aligned_free(data->value_ptr);
+}
+
+/* A block with one owner, the caller's, whose address nobody was told; NULL if memory is short, or init fails. */
+static void *native_make(const VMExternVTable *vtable, int (*init)(void *, void *), void *ctx)
+{
+    VMExternData *data = native_alloc(vtable);
+    if (data == NULL) {
+        return NULL;
+    }
+    if (init(data->value_ptr, ctx) != 0) {
+        native_free(data);
+        return NULL;
+    }
+    data->ref_count = 1;
+    live_blocks_add_anywhere(native_thread()->stripe, 1);
+    return data;
+}
+
+/* A payload may hold references to more of its like, a chain of millions: what is dropped in a drop waits in a list
+ * of this thread's until that is over. */
+static void drop_anywhere(void *raw)
+{
+    VMExternData *data = (VMExternData *)raw;
+    NativeThread *thread;
+    block_settle(data);
+    if (data->state & EXTERNREF_STATE_REGISTERED) {
+        helper_push(raw);
+        return;
+    }
+    thread = native_thread();
+    if (thread->drops) {
+        data->value_ptr = thread->dropped;
+        thread->dropped = data;
+        return;
+    }
+    thread->drops = 1;
+    for (;;) {
+        const VMExternVTable *const vtable = data->vtable;
+        live_blocks_add_anywhere(thread->stripe, -1);
+        if (vtable->drop_in_place != NULL) {
+            vtable->drop_in_place(data->value_ptr);
+        }
+        native_free(data);
+        data = thread->dropped;
+        if (data == NULL) {
+            break;
+        }
+        thread->dropped = (VMExternData *)data->value_ptr;
+        data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
+    }
+    thread->drops = 0;
+}
+
+#endif /* EXTERNREF_NATIVE_H */
