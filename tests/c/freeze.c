@@ -89,7 +89,10 @@ API(offsetof(ExternrefAPI, type) == 64);
 API(offsetof(ExternrefAPI, new_with) == 72);
 API(offsetof(ExternrefAPI, release) == 80);
 API(offsetof(ExternrefAPI, take_object) == 88);
-API(sizeof(ExternrefAPI) == 96);
+API(offsetof(ExternrefAPI, type_with) == 96);
+API(offsetof(ExternrefAPI, new_anywhere) == 104);
+API(offsetof(ExternrefAPI, hand_out) == 112);
+API(sizeof(ExternrefAPI) == 120);
 #  endif
 
 struct frozen_api {
@@ -102,6 +105,9 @@ struct frozen_api {
     void *(*new_with)(const VMExternVTable *, int (*)(void *, void *), void *);
     void (*release)(void *);
     PyObject *(*take_object)(void *);
+    const VMExternVTable *(*type_with)(const char *, size_t, size_t, void (*)(void *), unsigned);
+    void *(*new_anywhere)(const VMExternVTable *, int (*)(void *, void *), void *);
+    int (*hand_out)(void *);
 };
 
 struct frozen_api freeze_api(const ExternrefAPI *api);
@@ -109,8 +115,8 @@ struct frozen_api freeze_api(const ExternrefAPI *api);
 struct frozen_api freeze_api(const ExternrefAPI *api)
 {
     struct frozen_api frozen = {
-        api->from_object, api->wrap,     api->wrap_clone, api->unwrap,      api->object,
-        api->type,        api->new_with, api->release,    api->take_object,
+        api->from_object, api->wrap,    api->wrap_clone,  api->unwrap,    api->object,       api->type,
+        api->new_with,    api->release, api->take_object, api->type_with, api->new_anywhere, api->hand_out,
     };
     return frozen;
 }
