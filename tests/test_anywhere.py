@@ -4,16 +4,13 @@ Promises P1, P2 and P8, but for P2's thread with the GIL: such a payload's drop 
 """
 
 import ctypes
-import os
-import subprocess
 import sys
 
 import pytest
 
 import externref
 from externref import InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable
-from support import TESTS, run_compiler
-from test_capi import PRELUDE, build, load  # noqa: F401
+from test_capi import PRELUDE, build, load
 
 ANYWHERE = 1
 WITHOUT_GIL = 0     # as capi.take_drops() has the address of what was dropped without it
