@@ -29,7 +29,7 @@ TARGETS = [
     Target("identity: equal", "object()", 1.05, 0.9),
     Target("identity: different", "object()", 1.05, 0.9),
     Target("identity: hash", "object()", 1.05, 0.9),
-    Target("memory", None, 100, 80),
+    Target("memory", None, 92, 88),
     Target("native: new+drop", "Rust VMExternRef", 1.5, 1.0),
     Target("gc.collect()", "plain instances", 1.0, 0.5),
     Target("wasm: an object in and out", "cffi API mode, a handle each time", 0.55, 0.4),

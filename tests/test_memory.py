@@ -91,15 +91,16 @@ assert externref.stats() == (0, 0, 0, 0)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_live_reference_takes_at_most_100_bytes(run_python):
-    run_python(PRELUDE + RSS + """
+def test_what_a_live_reference_takes(run_python):
+    most = 100 if NO_GIL else 90    # without a GIL a block is an allocation of its own
+    run_python(PRELUDE + RSS + f"""
 n = 500_000
 value = []
 refs = [None] * n
 before = resident()
 for i in range(n):
     refs[i] = VMExternRef(value)
-assert (resident() - before) / n <= 100, (resident() - before) / n
+assert (resident() - before) / n <= {most}, (resident() - before) / n
 """)
 
 
@@ -114,6 +115,9 @@ class Mallinfo(ctypes.Structure):
                 "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Mallinfo
+def in_use():
+    info = mallinfo()
+    return info.uordblks + info.hblkhd      # what is large is mapped, perhaps
 def fill():     # each list of the dead keeps at most 256
     for raw in [VMExternRef(i).into_raw() for i in range(200)]:
         drop(raw)
@@ -124,11 +128,11 @@ gc.collect()
 freed = []
 for _ in range(11):
     fill()
-    before = mallinfo().uordblks
+    before = in_use()
     gc.collect()
-    freed.append(before - mallinfo().uordblks)
+    freed.append(before - in_use())
 # Of most: the helper makes its thread state at some time.
-assert sorted(freed)[5] >= 200 * 40, freed
+assert sorted(freed)[5] >= 30_000, freed        # a slab
 refs = [VMExternRef(i) for i in range(1000)]    # what comes after is whole
 assert len({ref.as_raw() for ref in refs}) == 1000 and sum(ref.value for ref in refs) == 499500
 """)

@@ -89,6 +89,7 @@ cdef enum Refusal:
     NOT_HANDED_OUT
     IN_TABLES
     NO_MEMORY
+    NO_BLOCK
 
 ctypedef size_t (*Adopter)(const VMExternData *) noexcept
 

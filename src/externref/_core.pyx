@@ -20,6 +20,7 @@ the functions. What they stand on is in the folder ``_core``::
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
     pending.h       the list of what compiled code dropped: lock-free, any thread
     helper.h        the thread that sees to it that the list is drained soon
+    slab.h          memory for the blocks of Python payloads
     native.h        native payloads that are made, and dropped, without the GIL
     registry.h      the set of addresses that were handed out
     live.h          the counts of stats()

@@ -1,4 +1,4 @@
-/* What of the package runs without Python, on any target: a block, the set of raw pointers, a memory of Wasm code. */
+/* What of the package runs without Python, on any target: a block, slabs, the set of raw pointers, a memory of Wasm code. */
 #include <stdio.h>
 #include <string.h>
 
@@ -6,6 +6,7 @@
 
 #include "_activations/refset.h"
 #include "_core/memory.h"
+#include "_core/slab.h"
 #if UINTPTR_MAX == UINT64_MAX
 #  include "wasm2c/allocate.h"
 #endif
@@ -52,6 +53,52 @@ static int check_block(void)
     externref_drop(raw);
     CHECK(released == 1);
     externref_drop(externref_clone(NULL));
+    return 0;
+}
+
+/* Each cell is nobody else's while it is in use, whatever the order in which they come and go. */
+#define CELLS 10000
+
+static Cell *cells[CELLS];
+static unsigned dice = 1;
+
+static int take_cell(size_t i)
+{
+    cells[i] = (Cell *)slab_take();
+    CHECK(cells[i] != NULL && (uintptr_t)cells[i] % sizeof(void *) == 0);
+    memset(cells[i], (int)(i % 251), sizeof(Cell));
+    return 0;
+}
+
+static int give_cell(size_t i)
+{
+    for (size_t byte = 0; byte < sizeof(Cell); byte++) {
+        CHECK(((const unsigned char *)cells[i])[byte] == i % 251);
+    }
+    slab_give(cells[i]);
+    cells[i] = NULL;
+    return 0;
+}
+
+static int check_slabs(void)
+{
+    for (size_t i = 0; i < CELLS; i++) {
+        CHECK(take_cell(i) == 0);
+    }
+    for (int times = 0; times < 20 * CELLS; times++) {
+        size_t i;
+        dice = dice * 1103515245u + 12345u;
+        i = (dice >> 8) % CELLS;
+        CHECK((cells[i] != NULL ? give_cell(i) : take_cell(i)) == 0);
+    }
+    for (size_t i = 0; i < CELLS; i++) {
+        CHECK(cells[i] == NULL || give_cell(i) == 0);
+    }
+    CHECK(slabs.next->used == 0 && slabs.next->next == &slabs); /* all but one went back */
+    slab_trim();
+    slab_trim();
+    CHECK(slabs.next == &slabs && take_cell(0) == 0 && give_cell(0) == 0);
+    slab_trim();
     return 0;
 }
 
@@ -102,7 +149,7 @@ static int check_memory(void)
 
 int main(void)
 {
-    if (check_block() != 0 || check_set() != 0 || check_memory() != 0) {
+    if (check_block() != 0 || check_slabs() != 0 || check_set() != 0 || check_memory() != 0) {
         return 1;
     }
     printf("words of %d bytes: good\n", (int)sizeof(void *));

@@ -8,9 +8,22 @@ cdef extern from "Python.h":
     str PyType_GetName(PyTypeObject *)
 
 cdef extern from "_core/memory.h" nogil:
-    void *externref_aligned_alloc(size_t align, size_t size) noexcept
-    void externref_aligned_free(void *block) noexcept
-    const int SPARE_LIMIT "EXTERNREF_FREE_LIST_LIMIT"   # for blocks and wrappers each
+    const int SPARE_LIMIT "EXTERNREF_FREE_LIST_LIMIT"   # for pairs and wrappers each
+
+cdef extern from "_core/slab.h":
+    # A block for a Python payload: the PyObject * and then the footer, so 40 bytes.
+    ctypedef struct PythonBlock "Cell":
+        PyObject *payload
+        VMExternData footer
+    PythonBlock *slab_take() noexcept
+    void slab_give(PythonBlock *) noexcept
+    void slab_trim() noexcept
+
+cdef extern from "_core/native.h" nogil:
+    VMExternData *native_alloc(const VMExternVTable *) noexcept
+    void native_free(VMExternData *) noexcept
+    void *native_make(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) noexcept
+    void drop_anywhere(void *) noexcept
 
 cdef extern from "_core/atomics.h" nogil:
     void atomic_count_store(size_t *target, size_t value) noexcept
@@ -92,12 +105,6 @@ cdef int compute_layout(size_t size, size_t align, size_t *total, size_t *block_
 
 # --- Blocks -------------------------------------------------------------------------
 
-# A block for a Python payload: the PyObject * and then the footer, so 40 bytes. With
-# glibc that is a 48-byte chunk, where alignment 16 would round it up to a 64-byte one.
-cdef struct PythonBlock:
-    PyObject *payload
-    VMExternData footer
-
 cdef VMExternVTable python_vtable
 python_vtable.drop_in_place = NULL    # free_block does it, after the block is gone
 python_vtable.size = sizeof(PyObject *)
@@ -131,24 +138,19 @@ cdef int refuse_native(const VMExternVTable *vtable) except -1:
     raise TypeError(f"the payload is a native {vtable_name(vtable)!r}, which Python cannot look into")
 
 
-# Dead blocks of Python payloads, for the next reference, linked through the payload (GIL).
-# Built with -DEXTERNREF_NO_FREE_LISTS, a trip through externref.Function takes 38 ns in
-# place of 30 (python -m externref bench).
-cdef PythonBlock *spare_blocks = NULL
-cdef int spare_block_count = 0
-
-
 cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
     """A block that owns `value`, with one count: a handle's (1) or a raw owner's (0)."""
-    global spare_blocks, spare_block_count
-    cdef PythonBlock *block = spare_blocks
-    if block != NULL:
-        spare_blocks = <PythonBlock *>block.payload
-        spare_block_count -= 1
-    else:
-        block = <PythonBlock *>externref_aligned_alloc(sizeof(void *), sizeof(PythonBlock))
-        if block == NULL:
-            raise MemoryError("no memory for a reference's block")
+    cdef VMExternData *data = try_new_block(value, handles)
+    if data == NULL:
+        refuse(NO_BLOCK, NULL)
+    return data
+
+
+cdef inline VMExternData *try_new_block(PyObject *value, uint32_t handles) noexcept:
+    """new_block(), which gives NULL, without an exception, if memory is short."""
+    cdef PythonBlock *block = slab_take()
+    if block == NULL:
+        return NULL
     Py_INCREF(value)
     block.payload = value
     memset(&block.footer, 0, sizeof(VMExternData))
@@ -168,23 +170,20 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     __del__ runs from meeting a half-dead block. A native payload is dropped in place
     first: it lives in the block. Its drop is C code that knows no block but its own.
     """
-    global spare_blocks, spare_block_count
     cdef PyObject *payload = payload_of(data)
     live_blocks_add(-1)
     unregister(data)
     block_settle(data)
     if is_lent(data):
         live_exposed_add(-1)
-    if payload == NULL and data.vtable.drop_in_place != NULL:
+    # SAFETY: nobody owns the block any more.
+    if payload != NULL:
+        slab_give(block_of(data))
+        return payload
+    if data.vtable.drop_in_place != NULL:
         data.vtable.drop_in_place(data.value_ptr)
-    if payload != NULL and spare_block_count < SPARE_LIMIT:
-        block_of(data).payload = <PyObject *>spare_blocks
-        spare_blocks = block_of(data)
-        spare_block_count += 1
-    else:
-        # SAFETY: value_ptr is the start of the allocation, and nobody owns it any more.
-        externref_aligned_free(data.value_ptr)
-    return payload
+    native_free(data)
+    return NULL
 
 
 cdef inline void unregister(VMExternData *data) noexcept:
@@ -358,6 +357,8 @@ cdef int refuse(Refusal refusal, const void *raw) except -1:
     if refusal == IN_TABLES:
         raise OverflowError("what raw owners have of this allocation is in activations tables, "
                             "which have no room to say so")
+    if refusal == NO_BLOCK:
+        raise MemoryError("no memory for a reference's block")
     raise MemoryError("no memory to hand out a raw pointer")
 
 

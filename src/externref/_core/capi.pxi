@@ -30,12 +30,6 @@ cdef extern from "externref_api.h":
             const VMExternVTable *, int (*)(void *, void *) noexcept nogil, void *) noexcept nogil
         int (*hand_out)(void *) except -1
 
-cdef extern from "_core/native.h" nogil:
-    VMExternData *native_alloc(const VMExternVTable *) noexcept
-    void native_free(VMExternData *) noexcept
-    void *native_make(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) noexcept
-    void drop_anywhere(void *) noexcept
-
 cdef extern from "Python.h":
     void *PyMem_RawMalloc(size_t) noexcept
 

@@ -101,11 +101,11 @@ cdef inline PyObject *new_ref(PyObject *value) except NULL:
 cdef PyObject *new_pair(PyObject *value) except NULL:
     """new_ref's slow path: all is allocated."""
     cdef PyObject *self = new_wrapper()
-    try:
-        attach(self, new_block(value, 1))
-    except BaseException:
+    cdef VMExternData *data = try_new_block(value, 1)
+    if data == NULL:
         Py_DECREF(self)
-        raise
+        refuse(NO_BLOCK, NULL)
+    attach(self, data)
     return self
 
 
@@ -281,7 +281,7 @@ def free_spares(phase, info):
     """Frees the dead wrappers and blocks kept for reuse, at the end of a full collection:
     when CPython empties its own free lists."""
     global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
-    global spare_blocks, spare_block_count, spare_records, spare_record_count
+    global spare_records, spare_record_count
     cdef ExternrefHold *record
     cdef PyObject *wrapper
     cdef PythonBlock *block
@@ -291,21 +291,18 @@ def free_spares(phase, info):
         wrapper = spare_pairs
         block = block_of(<VMExternData *>data_slot(wrapper)[0])
         spare_pairs = block.payload
-        externref_aligned_free(block)
+        slab_give(block)
         PyObject_GC_Del(wrapper)
     while spare_wrappers != NULL:
         wrapper = spare_wrappers
         spare_wrappers = <PyObject *>data_slot(wrapper)[0]
         PyObject_GC_Del(wrapper)
-    while spare_blocks != NULL:
-        block = spare_blocks
-        spare_blocks = <PythonBlock *>block.payload
-        externref_aligned_free(block)
+    slab_trim()
     while spare_records != NULL:
         record = spare_records
         spare_records = record.next
         free(record)
-    spare_pair_count = spare_wrapper_count = spare_block_count = spare_record_count = 0
+    spare_pair_count = spare_wrapper_count = spare_record_count = 0
 
 
 if SPARE_LIMIT > 0:
