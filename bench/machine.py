@@ -29,16 +29,23 @@ def versions():
 
 
 def machine():
-    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     return {
         "processor": processor(),
         "architecture": platform.machine(),
         "system": " ".join([platform.system(), *platform.libc_ver()]).strip(),
         "Python built by": platform.python_compiler(),
-        "Python built with PGO": "--enable-optimizations" in arguments,
-        "Python built with LTO": "--with-lto" in arguments,
+        "Python optimised": optimised(),
         "Python built for debugging": bool(sysconfig.get_config_var("Py_DEBUG")),
     }
+
+
+def optimised():
+    """How it was built to be fast. Not by the compiler's level alone: that is the same for all."""
+    if "deb_system" in sysconfig.get_scheme_names():
+        return "with PGO and LTO, as Debian does"   # which its configuration does not say
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    ways = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
+    return " and ".join(f"{'with' if option in arguments else 'without'} {way}" for way, option in ways.items())
 
 
 def processor():

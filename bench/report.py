@@ -56,6 +56,9 @@ def facts(data):
     for key in ("versions", "machine"):
         yield ", ".join(f"{name}: {['no', 'yes'][value] if isinstance(value, bool) else value}"
                         for name, value in data[key].items())
+    if "without" in data["machine"].get("Python optimised", ""):
+        yield ("This Python was built without all optimisations: object() and its like are slower than in those "
+               "that users have, and ratios to them flatter VMExternRef.")
 
 
 def show(data, console):

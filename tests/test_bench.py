@@ -102,3 +102,23 @@ def test_a_missing_package(module, tmp_path):
             "import runpy; runpy.run_module('externref', run_name='__main__')")
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert f'{module} is not installed: python -m pip install ".[bench]"' in error_of(result)
+
+
+def test_an_unoptimised_python_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "bench")
+    import machine
+    import report
+    config = {"CONFIG_ARGS": "'--enable-optimizations'"}
+    monkeypatch.setattr(machine.sysconfig, "get_scheme_names", lambda: ("posix_prefix",))
+    monkeypatch.setattr(machine.sysconfig, "get_config_var", config.get)
+    assert machine.optimised() == "with PGO and without LTO"
+
+    def said():
+        return "\n".join(report.facts({"versions": {}, "machine": {"Python optimised": machine.optimised()}}))
+
+    assert "flatter VMExternRef" in said()
+    config["CONFIG_ARGS"] += " '--with-lto'"
+    assert machine.optimised() == "with PGO and with LTO" and "flatter" not in said()
+    monkeypatch.setattr(machine.sysconfig, "get_scheme_names", lambda: ("posix_prefix", "deb_system"))
+    del config["CONFIG_ARGS"]
+    assert "as Debian does" in said() and "flatter" not in said()
