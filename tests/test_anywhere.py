@@ -153,6 +153,25 @@ def test_a_chain_is_dropped_without_recursion(capi, where):
     assert len(capi.take_drops()) == 1 and externref.stats() == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("last", [
+    lambda capi, raw: capi.drop_on_thread(raw), lambda capi, raw: capi.release(raw), lambda capi, raw: capi.wrap(raw).drop(),
+    lambda capi, raw: (capi.hand_out(raw), capi.drop_on_thread(raw), externref.drain()),
+], ids=["compiled code", "release", "wrapper", "drain"])
+def test_a_drop_in_a_drop_waits_until_that_is_over(capi, last):
+    inner = capi.type(b"Inner", 8, 8, "record", ANYWHERE)
+    outer = capi.type(b"Outer", 8, 8, "reference, then record", ANYWHERE)
+    addresses = []
+
+    def hold(address):
+        addresses.append(address)
+        ctypes.c_void_p.from_address(address).value = capi.new_anywhere(inner, lambda address: not addresses.append(address))
+        return True
+
+    last(capi, capi.new_anywhere(outer, hold))
+    dropped = capi.take_drops()
+    assert dropped in (addresses, [WITHOUT_GIL] * 2) and len(addresses) == 2
+
+
 def test_a_python_payload_in_one_awaits_the_drain(capi, make_payload):
     dropped = []
     inner = capi.from_object(make_payload(dropped, "inner"))

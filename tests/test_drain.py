@@ -116,6 +116,13 @@ def test_released_with_the_queue_of_pending_calls_full_while_the_main_thread_is_
     assert threads != [threading.get_ident()]
 
 
+def test_the_queue_of_pending_calls_is_left_to_others(foreign, auto):
+    # A second in C code without the GIL, on the main thread, in which it drops, and the helper drains again and again.
+    raws = (ctypes.c_void_p * 500)(*[VMExternRef(i).into_raw() for i in range(500)])
+    assert foreign.places_left_by_drops(raws, ctypes.c_size_t(500), ctypes.c_size_t(1500)) >= 24     # of 32, or more
+    externref.drain()
+
+
 def test_released_while_another_drain_is_stuck_in_a_finalizer(foreign, auto):
     threads, entered, go_on = Noted(), threading.Event(), threading.Event()
 

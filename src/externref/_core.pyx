@@ -140,7 +140,7 @@ class InvalidRawPointerError(ValueError):
 
 
 Stats = namedtuple("Stats", "live_blocks handles exposed pending_drops", module="externref")
-Stats.__doc__ = """What the package holds right now; four counts.
+Stats.__doc__ = """What the package holds right now; four counts, exact if no other thread makes or drops meanwhile.
 
 live_blocks: blocks allocated and not yet freed, pending drops among them.
 handles: counts that the package owns: those of VMExternRef objects, and holds (an argument in flight, an open

@@ -56,6 +56,12 @@ static void drop_reference(void *value)
     externref_drop(*(void **)value);
 }
 
+static void drop_reference_then_record(void *value)
+{
+    drop_reference(value);
+    record_drop(value);
+}
+
 /* An init: calls the Python function `make` with the payload's address. Fails, without an
  * exception, if that gives a false value. */
 static int call_make(void *value, void *make)
@@ -142,7 +148,7 @@ static PyObject *release(PyObject *module, PyObject *number)
     Py_RETURN_NONE;
 }
 
-/* type(name, size, align, drop="record", flags=None): drop is "record", "reference", "count" or "nothing". */
+/* type(name, size, align, drop="record", flags=None): drop is one of those above, or "nothing". */
 static PyObject *type(PyObject *module, PyObject *args)
 {
     const char *name, *drop = "record";
@@ -153,10 +159,11 @@ static PyObject *type(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "ynn|sO", &name, &size, &align, &drop, &flags)) {
         return NULL;
     }
-    drop_in_place = strcmp(drop, "record") == 0      ? record_drop
-                    : strcmp(drop, "reference") == 0 ? drop_reference
-                    : strcmp(drop, "count") == 0     ? count_drop
-                                                     : NULL;
+    drop_in_place = strcmp(drop, "record") == 0                   ? record_drop
+                    : strcmp(drop, "reference") == 0              ? drop_reference
+                    : strcmp(drop, "reference, then record") == 0 ? drop_reference_then_record
+                    : strcmp(drop, "count") == 0                  ? count_drop
+                                                                  : NULL;
     return from_pointer(flags == NULL ? externref_type(name, (size_t)size, (size_t)align, drop_in_place)
                                       : externref_type_with(name, (size_t)size, (size_t)align, drop_in_place,
                                                             (unsigned)PyLong_AsUnsignedLong(flags)));

@@ -253,3 +253,27 @@ void *give_and_raise(void *raw, void *other, size_t word)
     set_memory_error();
     return externref_clone(raw);
 }
+
+static int do_nothing(void *unused)
+{
+    (void)unused;
+    return 0;
+}
+
+/* Drops `count` references, with a pause after each, and fills the interpreter's queue of pending calls: how many had
+ * a place there. */
+int places_left_by_drops(void **raws, size_t count, size_t microseconds)
+{
+    struct timespec pause = {0, (long)microseconds * 1000};
+    int (*add_pending_call)(int (*)(void *), void *);
+    int places = 0;
+    *(void **)&add_pending_call = dlsym(RTLD_DEFAULT, "Py_AddPendingCall");
+    for (size_t i = 0; i < count; i++) {
+        externref_drop(raws[i]);
+        nanosleep(&pause, NULL);
+    }
+    while (places < 1000 && add_pending_call(do_nothing, NULL) == 0) {
+        places++;
+    }
+    return places;
+}

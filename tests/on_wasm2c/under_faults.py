@@ -331,4 +331,5 @@ def test_random_programs(instantiate, compile, seed):
     model = Faulty(wasm2c.Store, instantiate, seed, compile(RANDOM_PARTS))
     model.run(10_000)
     model.store.close()
-    assert model.faults > 1000 and model.refusals > 100 and model.freeing > 50
+    # Blocks come from slabs, so that few of their allocations are there to fail: tests/test_memory.py has those.
+    assert model.faults > 500 and model.refusals > 100 and model.freeing > 50

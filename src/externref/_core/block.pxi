@@ -22,6 +22,7 @@ cdef extern from "_core/slab.h":
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
     void native_free(VMExternData *) noexcept
+    void native_drop(VMExternData *) noexcept
     void *native_make(const VMExternVTable *, int (*)(void *, void *) noexcept, void *) noexcept
     void drop_anywhere(void *) noexcept
 
@@ -171,11 +172,14 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     first: it lives in the block. Its drop is C code that knows no block but its own.
     """
     cdef PyObject *payload = payload_of(data)
-    live_blocks_add(-1)
     unregister(data)
     block_settle(data)
     if is_lent(data):
         live_exposed_add(-1)
+    if data.vtable.drop_slow == drop_anywhere:
+        native_drop(data)
+        return NULL
+    live_blocks_add(-1)
     # SAFETY: nobody owns the block any more.
     if payload != NULL:
         slab_give(block_of(data))

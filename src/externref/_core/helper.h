@@ -68,6 +68,8 @@ enum {
     HINT_UNSURE /* the call may be in the queue of another interpreter, and never begin */
 };
 
+#define HINTS_UNSURE 4 /* at most, of such calls that have not begun */
+
 enum {
     HELPER_NONE, /* no thread */
     HELPER_FAILED, /* no thread, since none could be started: pushes add pending calls, and try again in a while */
@@ -85,6 +87,7 @@ static struct {
     long closed; /* atomic: the interpreter is going: likewise, for good */
     long mode; /* atomic: DRAIN_... */
     long changes; /* atomic: of the mode, ever */
+    long unsure; /* atomic: pending calls of HINT_UNSURE that have not begun */
     long requested; /* atomic: a pending call that the helper added has not begun */
     long hinted; /* atomic: HINT_...: the same of one that the main thread added when it pushed */
     long generation; /* atomic: of processes; a fork makes a new one */
@@ -142,10 +145,11 @@ static int helper_pending_call(void *flag)
     return 0;
 }
 
-/* Whether one waits. The interpreter's queue has 32 places, which others need too: we take one for each flag. */
-static int helper_add_pending_call(long *flag, long value)
+/* Whether one waits. The interpreter's queue has 32 places, which others need too: we take one for each flag, and
+ * HINTS_UNSURE. */
+static int helper_add_pending_call(long *flag)
 {
-    if (!atomic_flag_replace(flag, 0, value) || Py_AddPendingCall(helper_pending_call, flag) == 0) {
+    if (!atomic_flag_replace(flag, 0, 1) || Py_AddPendingCall(helper_pending_call, flag) == 0) {
         return 1;
     }
     atomic_flag_swap(flag, 0);
@@ -157,14 +161,29 @@ static int helper_in_main_thread(void)
     return PyThread_get_thread_ident() == helper.main_thread;
 }
 
+static int helper_unsure_call(void *unused)
+{
+    (void)unused;
+    atomic_flag_add(&helper.unsure, -1);
+    return helper_pending_call(&helper.hinted);
+}
+
 /* The main thread pushed: it drains as soon as it runs Python code, and need not be asked by the helper, ten
  * milliseconds later. On 3.11 the call goes to the interpreter of who has the GIL then: if that may be another, a
  * drain forgets that it was given. */
 static void helper_hint(void)
 {
-    if (!helper_must_stop() && atomic_flag_load(&helper.mode) != DRAIN_SCHEDULED) {
-        helper_add_pending_call(&helper.hinted,
-                                PY_VERSION_HEX >= 0x030C0000 || helper_has_gil() ? HINT_GIVEN : HINT_UNSURE);
+    if (helper_must_stop() || atomic_flag_load(&helper.mode) == DRAIN_SCHEDULED) {
+        return;
+    }
+    if (PY_VERSION_HEX >= 0x030C0000 || helper_has_gil()) {
+        helper_add_pending_call(&helper.hinted);
+    }
+    else if (atomic_flag_replace(&helper.hinted, HINT_NONE, HINT_UNSURE)) {
+        if (atomic_flag_add(&helper.unsure, 1) > HINTS_UNSURE || Py_AddPendingCall(helper_unsure_call, NULL) != 0) {
+            atomic_flag_add(&helper.unsure, -1);
+            atomic_flag_replace(&helper.hinted, HINT_UNSURE, HINT_NONE);
+        }
     }
 }
 
@@ -241,7 +260,7 @@ static void helper_act(Helper *self)
     }
     else {
         /* If the queue is full, it asks again at the next tick, or drains. */
-        self->asked = helper_add_pending_call(&helper.requested, 1) || mode == DRAIN_AUTO;
+        self->asked = helper_add_pending_call(&helper.requested) || mode == DRAIN_AUTO;
     }
     self->idle = 0;
 }
@@ -491,7 +510,7 @@ static void helper_start_or_wake(void)
                 helper.failed = monotonic_now();
             }
             next = HELPER_FAILED;
-            full = !helper_add_pending_call(&helper.requested, 1);
+            full = !helper_add_pending_call(&helper.requested);
         }
         atomic_flag_swap(&helper.state, next);
         /* Who pushed meanwhile, or let us go on, saw HELPER_BUSY and left the rest to us. */
@@ -609,7 +628,7 @@ static void helper_after_fork(int child)
     if (!child) {
         helper_end_fork();
     }
-    if (pending_any() && !(helper_in_main_thread() && helper_add_pending_call(&helper.hinted, HINT_UNSURE))) {
+    if (pending_any() && !(helper_in_main_thread() && helper_add_pending_call(&helper.hinted))) {
         helper_wake();
     }
 }
@@ -648,6 +667,7 @@ static void helper_in_child(void)
     atomic_flag_add(&helper.generation, 1);
     atomic_flag_swap(&helper.forks, 0);
     atomic_flag_swap(&helper.requested, 0);
+    atomic_flag_swap(&helper.unsure, 0);
     atomic_flag_swap(&helper.hinted, 0);
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK); /* if it was posted and not taken */
     atomic_flag_swap(&helper.state, HELPER_NONE);

@@ -86,19 +86,25 @@ static inline void live_exposed_add(Py_ssize_t n)
     LIVE_ADD(exposed, n);
 }
 
+/* Of what other threads change while it is added up some may be missing: not below nothing. */
+static inline Py_ssize_t live_least(Py_ssize_t sum)
+{
+    return sum > 0 ? sum : 0;
+}
+
 static inline Py_ssize_t live_blocks(void)
 {
-    return LIVE_SUM(blocks);
+    return live_least(LIVE_SUM(blocks));
 }
 
 static inline Py_ssize_t live_handles(void)
 {
-    return LIVE_SUM(handles);
+    return live_least(LIVE_SUM(handles));
 }
 
 static inline Py_ssize_t live_exposed(void)
 {
-    return LIVE_SUM(exposed);
+    return live_least(LIVE_SUM(exposed));
 }
 
 #endif /* EXTERNREF_LIVE_H */

@@ -3,6 +3,7 @@
  *
  *   native_alloc, native_free, native_make   any thread, no GIL
  *   drop_anywhere                            the drop_slow of such a type: likewise
+ *   native_drop                              for who took the last count of such a type's: likewise
  *
  * A block whose address Python knows is in the set of those that were handed out, which the GIL guards: its last
  * drop goes to the drain, as that of a Python payload does. */
@@ -74,16 +75,9 @@ static void *native_make(const VMExternVTable *vtable, int (*init)(void *, void 
 
 /* A payload may hold references to more of its like, a chain of millions: what is dropped in a drop waits in a list
  * of this thread's until that is over. */
-static void drop_anywhere(void *raw)
+static void native_drop(VMExternData *data)
 {
-    VMExternData *data = (VMExternData *)raw;
-    NativeThread *thread;
-    block_settle(data);
-    if (data->state & EXTERNREF_STATE_REGISTERED) {
-        helper_push(raw);
-        return;
-    }
-    thread = native_thread();
+    NativeThread *thread = native_thread();
     if (thread->drops) {
         data->value_ptr = thread->dropped;
         thread->dropped = data;
@@ -105,6 +99,18 @@ static void drop_anywhere(void *raw)
         data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
     }
     thread->drops = 0;
+}
+
+static void drop_anywhere(void *raw)
+{
+    VMExternData *data = (VMExternData *)raw;
+    block_settle(data);
+    if (data->state & EXTERNREF_STATE_REGISTERED) {
+        helper_push(raw);
+    }
+    else {
+        native_drop(data);
+    }
 }
 
 #endif /* EXTERNREF_NATIVE_H */

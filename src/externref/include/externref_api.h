@@ -125,8 +125,9 @@ static int externref_import(void)
  * then calls it and frees the block before it returns, unless that drop is itself done in a drop_in_place of such a
  * type: then when that has returned, so that a chain of payloads is no recursion. ValueError for unknown flags.
  *
- * Python code cannot take over an address of such a payload as an int before externref_hand_out() or a VMExternRef
- * gave it that; from then on the payload is dropped by a thread that has the GIL, as others are. */
+ * Python code cannot take over an address of such a payload as an int before externref_hand_out() or a use of a
+ * VMExternRef gave it that (docs/abi.md names them); from then on the payload is dropped by a thread that has the GIL,
+ * as others are. */
 #  define externref_type_with(name, size, align, drop_in_place, flags) \
       (externref_api->type_with((name), (size), (align), (drop_in_place), (flags)))
 
