@@ -12,12 +12,17 @@ import time
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
 
+import pytest
+
 import externref
 
 TESTS = Path(__file__).parent
 
 # Whether several threads run Python at once.
 NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+forks_beside_threads = pytest.mark.skipif(
+    "ASAN_OPTIONS" in os.environ, reason="a child waits for AddressSanitizer's own lock, if a thread had it")
 
 
 def run_compiler(*args):

@@ -18,6 +18,7 @@ import pytest
 
 import externref
 from externref import VMExternRef, abi
+from support import forks_beside_threads
 
 libc = ctypes.CDLL(None)
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)      # with the GIL held
@@ -651,7 +652,7 @@ def test_fork_while_the_helper_is_in_a_finalizer(run_python, foreign):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="a child waits for AddressSanitizer's own lock, if a thread had it")
+@forks_beside_threads
 def test_many_forks_while_threads_drop(run_python, foreign):
     run_python(FORK + """
     warnings.simplefilter("ignore")             # the program has a thread of its own

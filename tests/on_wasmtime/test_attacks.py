@@ -16,7 +16,7 @@ from wasmtime import FuncType, GlobalType, Limits, TableType, ValType
 
 import externref
 import externref.wasmtime as ew
-from support import in_thread
+from support import forks_beside_threads, in_thread
 
 
 def run(program, *args, quiet=True):
@@ -589,6 +589,7 @@ forks = pytest.mark.skipif(sys.version_info >= (3, 12), reason="forks with threa
 
 
 @forks
+@forks_beside_threads
 def test_the_child_goes_on_in_compiled_code():
     out = run(NEW_STORE + """
     store = new_store(timeout=0.2)
@@ -609,6 +610,7 @@ def test_the_child_goes_on_in_compiled_code():
 
 
 @forks
+@forks_beside_threads
 def test_a_hook_before_a_fork_makes_stores_interruptible():
     out = run("""if True:
     import os

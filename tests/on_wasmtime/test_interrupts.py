@@ -16,6 +16,7 @@ import wasmtime
 
 import externref
 import externref.wasmtime as ew
+from support import forks_beside_threads
 
 SOURCE = """(module
     (import "" "host" (func $host))
@@ -331,6 +332,7 @@ def test_an_engine_that_is_closed_ticks_on(store, bound):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="forks with threads warn from 3.12 on")
+@forks_beside_threads
 def test_a_fork_has_a_clock_of_its_own(store, bound):
     ew.interruptible(store, timeout=0.05)
     with interrupted():
