@@ -10,7 +10,8 @@ import pytest
 
 import externref
 from externref import InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable
-from test_capi import PRELUDE, build, load
+from support import load_extension
+from test_capi import PRELUDE, build, make_native
 
 ANYWHERE = 1
 WITHOUT_GIL = 0     # as capi.take_drops() has the address of what was dropped without it
@@ -23,7 +24,7 @@ def capi_path(request, compilers, tmp_path_factory):
 
 @pytest.fixture
 def capi(capi_path):
-    capi = load(capi_path)
+    capi = load_extension(capi_path)
     yield capi
     externref.drain()
     assert capi.take_drops() == []
@@ -32,14 +33,12 @@ def capi(capi_path):
 
 def make(capi, drop="record", how="new_with", size=24, align=8):
     """A raw pointer, and the address of its payload."""
-    addresses = []
+    return make_native(capi, capi.type(b"Blob", size, align, drop, ANYWHERE), how=how)
 
-    def init(address):
-        addresses.append(address)
-        return True
 
-    raw = getattr(capi, how)(capi.type(b"Blob", size, align, drop, ANYWHERE), init)
-    return raw, addresses[0]
+def holding(raw):
+    """The content of a payload that owns this reference."""
+    return bytes(ctypes.c_void_p(raw))
 
 
 MAKERS = pytest.mark.parametrize("how", ["new_with", "new_anywhere"])
@@ -137,14 +136,9 @@ def test_what_was_handed_out_awaits_the_drain(capi, way):
 @pytest.mark.parametrize("where", ["on a thread", "here", "by its wrapper"])
 def test_a_chain_is_dropped_without_recursion(capi, where):
     link = capi.type(b"Link", ctypes.sizeof(ctypes.c_void_p), 8, "reference", ANYWHERE)
-    raw = capi.new_anywhere(capi.type(b"End", 8, 8, "record", ANYWHERE), lambda address: True)
-
-    def hold(address):
-        ctypes.c_void_p.from_address(address).value = raw
-        return True
-
+    raw, _ = make(capi)
     for _ in range(100_000):
-        raw = capi.new_anywhere(link, hold)
+        raw, _ = make_native(capi, link, holding(raw), "new_anywhere")
     assert externref.stats().live_blocks == 100_001
     if where == "by its wrapper":
         capi.wrap(raw).drop()
@@ -158,29 +152,17 @@ def test_a_chain_is_dropped_without_recursion(capi, where):
     lambda capi, raw: (capi.hand_out(raw), capi.drop_on_thread(raw), externref.drain()),
 ], ids=["compiled code", "release", "wrapper", "drain"])
 def test_a_drop_in_a_drop_waits_until_that_is_over(capi, last):
-    inner = capi.type(b"Inner", 8, 8, "record", ANYWHERE)
-    outer = capi.type(b"Outer", 8, 8, "reference, then record", ANYWHERE)
-    addresses = []
-
-    def hold(address):
-        addresses.append(address)
-        ctypes.c_void_p.from_address(address).value = capi.new_anywhere(inner, lambda address: not addresses.append(address))
-        return True
-
-    last(capi, capi.new_anywhere(outer, hold))
-    dropped = capi.take_drops()
-    assert dropped in (addresses, [WITHOUT_GIL] * 2) and len(addresses) == 2
+    raw, inner = make(capi)
+    outer_type = capi.type(b"Outer", 8, 8, "reference, then record", ANYWHERE)
+    raw, outer = make_native(capi, outer_type, holding(raw), "new_anywhere")
+    last(capi, raw)
+    assert capi.take_drops() in ([outer, inner], [WITHOUT_GIL] * 2)
 
 
 def test_a_python_payload_in_one_awaits_the_drain(capi, make_payload):
     dropped = []
     inner = capi.from_object(make_payload(dropped, "inner"))
-
-    def hold(address):
-        ctypes.c_void_p.from_address(address).value = inner
-        return True
-
-    outer = capi.new_with(capi.type(b"Link", 8, 8, "reference", ANYWHERE), hold)
+    outer, _ = make_native(capi, capi.type(b"Link", 8, 8, "reference", ANYWHERE), holding(inner))
     capi.drop_on_thread(outer)
     externref.drain()
     assert dropped == ["inner"]
@@ -212,16 +194,10 @@ def test_four_threads_own_one(capi, native, foreign):
 
 
 def test_of_another_type_the_last_drop_awaits_the_drain(capi):
-    addresses = []
-
-    def init(address):
-        addresses.append(address)
-        return True
-
-    raw = capi.new_anywhere(capi.type(b"Blob", 8, 8), init)
+    raw, address = make_native(capi, capi.type(b"Blob", 8, 8), how="new_anywhere")
     capi.drop_on_thread(raw)
     externref.drain()
-    assert capi.take_drops() == addresses
+    assert capi.take_drops() == [address]
 
 
 # -- What fails

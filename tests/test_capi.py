@@ -10,13 +10,13 @@ import sys
 import sysconfig
 import weakref
 from functools import partial
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
 import externref
 from externref import InvalidRawPointerError, MovedError, VMExternRef, abi
-from support import FAIL_IN_TURN, TESTS, run_compiler
+from support import FAIL_IN_TURN, TESTS, load_extension, run_compiler
 
 # Holds the GIL, where the fixture `native` lets it go.
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
@@ -37,11 +37,6 @@ def build(compiler, folder, language="C99", *options):
     return path
 
 
-def load(path):
-    loader = ExtensionFileLoader("capi", str(path))
-    return importlib.util.module_from_spec(importlib.util.spec_from_loader("capi", loader))
-
-
 @pytest.fixture(scope="session", params=["C99", "C++17"])
 def capi_path(request, compilers, tmp_path_factory):
     return build(compilers[0], tmp_path_factory.mktemp("capi"), request.param)
@@ -49,7 +44,7 @@ def capi_path(request, compilers, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def loaded(capi_path):
-    return load(capi_path)
+    return load_extension(capi_path)
 
 
 @pytest.fixture
@@ -84,7 +79,7 @@ def test_extension_built_with_another_header_is_refused(compilers, tmp_path, cas
     assert text.count(place) == 1
     (include / name).write_text(text.replace(place, place + added))
     with pytest.raises(ImportError, match=f"compiled against externref's .*{message}.*rebuild this extension"):
-        load(build(compilers[0], tmp_path, "C99", "-I", include))
+        load_extension(build(compilers[0], tmp_path, "C99", "-I", include))
 
 
 @pytest.mark.parametrize("change, message", [
@@ -265,7 +260,7 @@ def test_cycle_through_the_api_is_collected(capi):
 
 # -- Native payloads
 
-def make_native(capi, payload_type, content=b""):
+def make_native(capi, payload_type, content=b"", how="new_with"):
     """A payload with this content; gives its raw pointer and address."""
     places = []
 
@@ -274,7 +269,7 @@ def make_native(capi, payload_type, content=b""):
         ctypes.memmove(address, content, len(content))
         return True
 
-    raw = capi.new_with(payload_type, make)
+    raw = getattr(capi, how)(payload_type, make)
     return raw, *places
 
 

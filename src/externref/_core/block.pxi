@@ -57,7 +57,8 @@ cdef extern from "_core/locks.h":
     void slot_store(void **, void *) noexcept
 
 cdef extern from "_core/live.h":
-    void live_blocks_add(Py_ssize_t) noexcept
+    void live_made() noexcept
+    void live_freed() noexcept
     void live_handles_add(Py_ssize_t) noexcept
     void live_exposed_add(Py_ssize_t) noexcept
     Py_ssize_t live_blocks() noexcept
@@ -159,7 +160,7 @@ cdef inline VMExternData *try_new_block(PyObject *value, uint32_t handles) noexc
     block.footer.value_ptr = block
     block.footer.vtable = &python_vtable
     block.footer.handles = handles
-    live_blocks_add(1)
+    live_made()
     live_handles_add(handles)
     return &block.footer
 
@@ -176,14 +177,15 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     block_settle(data)
     if is_lent(data):
         live_exposed_add(-1)
+    # SAFETY: nobody owns the block any more.
+    if payload != NULL:
+        live_freed()
+        slab_give(block_of(data))
+        return payload
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return NULL
-    live_blocks_add(-1)
-    # SAFETY: nobody owns the block any more.
-    if payload != NULL:
-        slab_give(block_of(data))
-        return payload
+    live_freed()
     if data.vtable.drop_in_place != NULL:
         data.vtable.drop_in_place(data.value_ptr)
     native_free(data)

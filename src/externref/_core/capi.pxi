@@ -236,7 +236,7 @@ cdef void *new_with(const VMExternVTable *vtable, int (*init)(void *, void *) no
         if PyErr_Occurred() != NULL:
             reraise()
         raise RuntimeError(f"the init function of {vtable_name(vtable)!r} failed")
-    live_blocks_add(1)
+    live_made()
     registry_lock(<uintptr_t>data)
     atomic_count_store(&data.ref_count, 1)      # not before: whoever guessed the address while init ran is refused
     registry_unlock(<uintptr_t>data)

@@ -64,7 +64,7 @@ enum {
 
 enum {
     HINT_NONE,
-    HINT_GIVEN,
+    HINT_GIVEN, /* 1, as helper_add_pending_call() leaves it */
     HINT_UNSURE /* the call may be in the queue of another interpreter, and never begin */
 };
 

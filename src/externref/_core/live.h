@@ -11,10 +11,11 @@
 #include "thread_local.h"
 
 typedef struct {
-    size_t blocks;  /* allocated and not yet freed */
-    size_t handles; /* of all of them */
+    size_t made;    /* blocks, ever */
+    size_t freed;   /* of them */
+    size_t handles; /* of all blocks */
     size_t exposed; /* blocks that are lent */
-    char apart[128 - 3 * sizeof(size_t)]; /* no two in a cache line, nor in a pair that is fetched together */
+    char apart[128 - 4 * sizeof(size_t)]; /* no two in a cache line, nor in a pair that is fetched together */
 } Live; /* of a stripe: parts of sums, which may be negative, and wrap */
 
 #define LIVE_OWN 64 /* stripes of one thread each */
@@ -36,8 +37,9 @@ static Live *live_stripe(void)
 }
 
 /* A payload made and dropped anywhere takes 1.3 times as long with two locked instructions here. */
-static inline void live_add(Live *stripe, size_t offset, size_t n)
+static inline void live_add(size_t offset, size_t n)
 {
+    Live *stripe = live_stripe();
     size_t *count = (size_t *)((char *)stripe + offset);
     if (stripe < &live_stripes[LIVE_OWN]) {
         atomic_count_store(count, EXTERNREF_ACQUIRE(count) + n);
@@ -47,33 +49,47 @@ static inline void live_add(Live *stripe, size_t offset, size_t n)
     }
 }
 
-static Py_ssize_t live_total(size_t offset)
+static size_t live_total(size_t offset)
 {
     size_t sum = 0;
     for (int i = 0; i < LIVE_STRIPES; i++) {
         sum += EXTERNREF_ACQUIRE((size_t *)((char *)&live_stripes[i] + offset));
     }
-    return (Py_ssize_t)sum;
+    return sum;
 }
+
+#define LIVE_ADD_ANYWHERE(field, n) live_add(offsetof(Live, field), (size_t)(n))
+#define LIVE_SUM_ANYWHERE(field) live_total(offsetof(Live, field))
+
+static Live live; /* the holder of the GIL's; where there is none it stays nothing */
 
 #ifndef Py_GIL_DISABLED
-static Live live;
 #  define LIVE_ADD(field, n) ((void)(live.field += (size_t)(n)))
-#  define LIVE_SUM(field) ((Py_ssize_t)live.field + live_total(offsetof(Live, field)))
+#  define LIVE_SUM(field) (live.field)
 #else
-#  define LIVE_ADD(field, n) live_add(live_stripe(), offsetof(Live, field), (size_t)(n))
-#  define LIVE_SUM(field) live_total(offsetof(Live, field))
+#  define LIVE_ADD(field, n) LIVE_ADD_ANYWHERE(field, n)
+#  define LIVE_SUM(field) LIVE_SUM_ANYWHERE(field)
 #endif
 
-static inline void live_blocks_add(Py_ssize_t n)
+static inline void live_made(void)
 {
-    LIVE_ADD(blocks, n);
+    LIVE_ADD(made, 1);
 }
 
-/* Without the GIL; `stripe` is this thread's. */
-static inline void live_blocks_add_anywhere(Live *stripe, Py_ssize_t n)
+static inline void live_freed(void)
 {
-    live_add(stripe, offsetof(Live, blocks), (size_t)n);
+    LIVE_ADD(freed, 1);
+}
+
+/* The same of a block that is made, or freed, without the GIL. */
+static inline void live_made_anywhere(void)
+{
+    LIVE_ADD_ANYWHERE(made, 1);
+}
+
+static inline void live_freed_anywhere(void)
+{
+    LIVE_ADD_ANYWHERE(freed, 1);
 }
 
 static inline void live_handles_add(Py_ssize_t n)
@@ -86,25 +102,21 @@ static inline void live_exposed_add(Py_ssize_t n)
     LIVE_ADD(exposed, n);
 }
 
-/* Of what other threads change while it is added up some may be missing: not below nothing. */
-static inline Py_ssize_t live_least(Py_ssize_t sum)
-{
-    return sum > 0 ? sum : 0;
-}
-
 static inline Py_ssize_t live_blocks(void)
 {
-    return live_least(LIVE_SUM(blocks));
+    /* Those that are freed first: of what other threads make and free meanwhile, none is freed and not yet made. */
+    size_t freed = live.freed + LIVE_SUM_ANYWHERE(freed);
+    return (Py_ssize_t)(live.made + LIVE_SUM_ANYWHERE(made) - freed);
 }
 
 static inline Py_ssize_t live_handles(void)
 {
-    return live_least(LIVE_SUM(handles));
+    return (Py_ssize_t)LIVE_SUM(handles);
 }
 
 static inline Py_ssize_t live_exposed(void)
 {
-    return live_least(LIVE_SUM(exposed));
+    return (Py_ssize_t)LIVE_SUM(exposed);
 }
 
 #endif /* EXTERNREF_LIVE_H */

@@ -16,23 +16,8 @@
 #include "live.h"
 #include "locks.h"
 #include "memory.h"
+#include "pending.h"
 #include "thread_local.h"
-
-/* What a thread has of its own. */
-typedef struct {
-    Live *stripe;
-    VMExternData *dropped; /* in a drop of this thread's that is not over; linked as in pending.h */
-    int drops;
-} NativeThread;
-
-static NativeThread *native_thread(void)
-{
-    static EXTERNREF_THREAD_LOCAL NativeThread thread;
-    if (thread.stripe == NULL) {
-        thread.stripe = live_stripe();
-    }
-    return &thread;
-}
 
 /* A block without a payload and without an owner; NULL if memory is short. */
 static VMExternData *native_alloc(const VMExternVTable *vtable)
@@ -69,7 +54,7 @@ static void *native_make(const VMExternVTable *vtable, int (*init)(void *, void 
         return NULL;
     }
     data->ref_count = 1;
-    live_blocks_add_anywhere(native_thread()->stripe, 1);
+    live_made_anywhere();
     return data;
 }
 
@@ -77,28 +62,30 @@ static void *native_make(const VMExternVTable *vtable, int (*init)(void *, void 
  * of this thread's until that is over. */
 static void native_drop(VMExternData *data)
 {
-    NativeThread *thread = native_thread();
-    if (thread->drops) {
-        data->value_ptr = thread->dropped;
-        thread->dropped = data;
+    static EXTERNREF_THREAD_LOCAL struct {
+        int drops;
+        VMExternData *dropped; /* meanwhile; linked as in pending.h */
+    } thread;
+    if (thread.drops) {
+        data->value_ptr = thread.dropped;
+        thread.dropped = data;
         return;
     }
-    thread->drops = 1;
+    thread.drops = 1;
     for (;;) {
         const VMExternVTable *const vtable = data->vtable;
-        live_blocks_add_anywhere(thread->stripe, -1);
+        live_freed_anywhere();
         if (vtable->drop_in_place != NULL) {
             vtable->drop_in_place(data->value_ptr);
         }
         native_free(data);
-        data = thread->dropped;
+        data = thread.dropped;
         if (data == NULL) {
             break;
         }
-        thread->dropped = (VMExternData *)data->value_ptr;
-        data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
+        thread.dropped = (VMExternData *)pending_unlink(data);
     }
-    thread->drops = 0;
+    thread.drops = 0;
 }
 
 static void drop_anywhere(void *raw)

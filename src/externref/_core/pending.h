@@ -42,8 +42,7 @@ static int pending_set_draining(int value)
 }
 
 /* Takes over a block whose count is zero. `ref_count` stays zero, so that
- * clone_from_raw() can tell; the link goes where value_ptr was, which pending_pop
- * works out again from the vtable. */
+ * clone_from_raw() can tell; the link goes where value_ptr was. */
 static void pending_link(void *raw)
 {
     VMExternData *data = (VMExternData *)raw;
@@ -52,6 +51,14 @@ static void pending_link(void *raw)
         head = atomic_pointer_load(&pending.head);
         data->value_ptr = head;
     } while (!atomic_pointer_replace(&pending.head, head, data));
+}
+
+/* The block after this one, whose value_ptr is worked out again. */
+static inline void *pending_unlink(VMExternData *data)
+{
+    void *next = data->value_ptr;
+    data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
+    return next;
 }
 
 static void pending_link_hold(void *record)
@@ -104,8 +111,7 @@ static VMExternData *pending_pop(void)
     lock_take(&pending.lock);
     data = (VMExternData *)pending_first(pending.batch, &pending.head);
     if (data != NULL) {
-        atomic_pointer_store(&pending.batch, data->value_ptr);
-        data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
+        atomic_pointer_store(&pending.batch, pending_unlink(data));
     }
     lock_release(&pending.lock);
     return data;

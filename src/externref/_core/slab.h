@@ -58,9 +58,9 @@ static inline Slab *slab_of(void *cell)
     return (Slab *)((uintptr_t)cell & ~(uintptr_t)(SLAB_SIZE - 1));
 }
 
-static inline int slab_has_fresh(const Slab *slab)
+static inline int slab_is_full(const Slab *slab)
 {
-    return (char *)(slab->fresh + 1) <= (char *)slab + SLAB_USED;
+    return slab->given == NULL && (char *)(slab->fresh + 1) > (char *)slab + SLAB_USED;
 }
 
 static void slab_link(Slab *slab)
@@ -115,7 +115,7 @@ static void *slab_take(void)
     if (slab->used++ == 0) {
         slab_is_spare = 0;
     }
-    if (slab->given == NULL && !slab_has_fresh(slab)) {
+    if (slab_is_full(slab)) {
         slab_unlink(slab);
     }
     return cell;
@@ -125,7 +125,7 @@ static void slab_give(void *memory)
 {
     Cell *cell = (Cell *)memory;
     Slab *slab = slab_of(cell);
-    if (slab->given == NULL && !slab_has_fresh(slab)) {
+    if (slab_is_full(slab)) {
         slab_link(slab);
     }
     cell->payload = slab->given;
@@ -141,11 +141,11 @@ static void slab_give(void *memory)
 /* Gives back the spare one. */
 static void slab_trim(void)
 {
-    Slab *slab = slabs.next;
-    while (slab != &slabs && slab->used != 0) {
-        slab = slab->next;
-    }
-    if (slab != &slabs) {
+    if (slab_is_spare) {
+        Slab *slab = slabs.next;
+        while (slab->used != 0) {
+            slab = slab->next;
+        }
         slab_free(slab);
         slab_is_spare = 0;
     }

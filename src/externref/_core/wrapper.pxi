@@ -91,7 +91,7 @@ cdef inline PyObject *new_ref(PyObject *value) except NULL:
     spare_pair_count -= 1
     Py_INCREF(value)
     block.payload = value
-    live_blocks_add(1)
+    live_made()
     live_handles_add(1)
     revive(self)
     attach(self, &block.footer)
@@ -147,7 +147,7 @@ cdef void wrapper_free(PyObject *self) noexcept:
         if (not FREE_THREADED and payload != NULL and data.handles == 1 and is_private(data)
                 and spare_pair_count < SPARE_LIMIT):
             # As drop_handle and free_block, but the block stays, fit for the next value.
-            live_blocks_add(-1)
+            live_freed()
             live_handles_add(-1)
             if data.state & EXTERNREF_STATE_REGISTERED:
                 registry_remove(<uintptr_t>data)

@@ -5,9 +5,9 @@
  * externref._core exports, so nothing is linked. Code that only copies and drops
  * references needs externref.h alone.
  *
- * Every function needs the GIL, but for externref_new_anywhere(). A function that fails returns NULL (or -1) with a Python
- * exception set. Python's None is the null pointer. Any of them may run arbitrary Python
- * code: pending drops are drained, allocation may collect garbage. */
+ * Every function but externref_new_anywhere() needs the GIL, and if it fails returns NULL (or
+ * -1) with a Python exception set. Python's None is the null pointer. Any of them may run
+ * arbitrary Python code: pending drops are drained, allocation may collect garbage. */
 #ifndef EXTERNREF_API_H
 #define EXTERNREF_API_H
 

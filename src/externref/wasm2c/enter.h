@@ -74,7 +74,7 @@ typedef struct {
 
 static Wasm2cHost host;
 
-/* What runs on this thread; see stack_limits() for the model. */
+/* What runs on this thread. */
 static EXTERNREF_THREAD_LOCAL Running *running;
 
 static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *noting)
