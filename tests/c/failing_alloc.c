@@ -1,13 +1,19 @@
-/* To be preloaded: an aligned_alloc that fails on demand. */
+/* To be preloaded: an aligned_alloc and a posix_memalign that fail on demand. */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <stdlib.h>
+
+void *__libc_memalign(size_t align, size_t size);
 
 int aligned_alloc_fails;
 
 void *aligned_alloc(size_t align, size_t size)
 {
-    void *block = NULL;
-    if (aligned_alloc_fails) {
-        return NULL;
-    }
-    return posix_memalign(&block, align, size) == 0 ? block : NULL;
+    return aligned_alloc_fails ? NULL : __libc_memalign(align, size);
+}
+
+int posix_memalign(void **block, size_t align, size_t size)
+{
+    *block = aligned_alloc(align, size);
+    return *block != NULL ? 0 : ENOMEM;
 }

@@ -7,16 +7,23 @@
 #  include <malloc.h>
 #endif
 
-/* `size` is a multiple of `align`, as C11 asks of aligned_alloc; `align` is a power
- * of two and at least that of a pointer, as posix_memalign asks. NULL on failure. */
-static inline void *externref_aligned_alloc(size_t align, size_t size)
+/* `align` is a power of two and at least that of a pointer, as posix_memalign asks. `size` need be no multiple of it: C11
+ * asks that of aligned_alloc, and the sanitizers' allocators refuse what is none. NULL on failure. */
+static inline void *externref_aligned_alloc_any(size_t align, size_t size)
 {
 #if defined(_WIN32)
     return _aligned_malloc(size, align);
-#elif defined(__APPLE__)
-    /* aligned_alloc came late to macOS (10.15). */
+#else
     void *block = NULL;
     return posix_memalign(&block, align, size) == 0 ? block : NULL;
+#endif
+}
+
+/* The same; `size` is a multiple of `align`. */
+static inline void *externref_aligned_alloc(size_t align, size_t size)
+{
+#if defined(_WIN32) || defined(__APPLE__) /* whose aligned_alloc came late (10.15) */
+    return externref_aligned_alloc_any(align, size);
 #else
     return aligned_alloc(align, size);
 #endif

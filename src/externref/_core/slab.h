@@ -40,7 +40,7 @@ static void slab_trim(void)
 /* With twice that glibc would map each slab by itself, since it asks for as much again to align it: 5 bytes more a
  * reference. */
 #  define SLAB_SIZE ((size_t)1 << 15)
-/* malloc's own words come before: so slabs lie side by side. No multiple of the alignment, which C17 does not ask for. */
+/* malloc's own words come before: so slabs lie side by side. */
 #  define SLAB_USED (SLAB_SIZE - 64)
 
 typedef struct Slab {
@@ -80,7 +80,7 @@ static void slab_unlink(Slab *slab)
 /* A slab more, in the list; NULL if memory is short. */
 static Slab *slab_new(void)
 {
-    Slab *slab = (Slab *)externref_aligned_alloc(SLAB_SIZE, SLAB_USED);
+    Slab *slab = (Slab *)externref_aligned_alloc_any(SLAB_SIZE, SLAB_USED);
     if (slab != NULL) {
         slab->given = NULL;
         slab->fresh = (Cell *)(slab + 1);
