@@ -69,6 +69,13 @@ def drop_later(foreign, threads):
     assert foreign.drop_detached(VMExternRef(Where(threads)).into_raw()) == 0
 
 
+def drop_while_in_c(foreign, noted, payload_type=Where):
+    """drop_later() and wait_in_c() from C: however slow the machine, the main thread runs no pending call between."""
+    drop = partial(foreign.drop_detached, VMExternRef(payload_type(noted)).into_raw())
+    _, released_on = map(operator.call, [drop, partial(noted.queue.get, timeout=DEADLINE)])
+    assert released_on != threading.get_ident()
+
+
 # --- "auto"
 
 def test_released_on_the_main_thread_while_it_computes(foreign, auto):
@@ -81,10 +88,7 @@ def test_released_on_the_main_thread_while_it_computes(foreign, auto):
 
 def test_released_by_the_helper_while_the_main_thread_is_in_c(foreign, auto):
     for _ in range(3):
-        threads = Noted()
-        drop_later(foreign, threads)
-        wait_in_c(threads)
-        assert threads != [threading.get_ident()]
+        drop_while_in_c(foreign, Noted())
 
 
 pythonapi = ctypes.PyDLL(None)
@@ -104,17 +108,10 @@ def test_released_with_the_queue_of_pending_calls_full_while_the_main_thread_com
 
 def test_released_with_the_queue_of_pending_calls_full_while_the_main_thread_is_in_c(foreign, auto):
     threads = Noted()
-
-    def fill():
-        while add_pending_call() == 0:
-            pass
-        drop_later(foreign, threads)
-
-    filler = threading.Thread(target=fill)
-    filler.start()
-    wait_in_c(threads)
-    filler.join()
-    assert threads != [threading.get_ident()]
+    drop = partial(foreign.drop_detached, VMExternRef(Where(threads)).into_raw())
+    wait = partial(threads.queue.get, timeout=DEADLINE)
+    *_, full, _, released_on = map(operator.call, [*[add_pending_call] * 33, drop, wait])
+    assert full == -1 and released_on != threading.get_ident()
 
 
 def test_the_queue_of_pending_calls_is_left_to_others(foreign, auto):
@@ -152,14 +149,12 @@ def test_released_while_another_drain_is_stuck_in_a_finalizer(foreign, auto):
 
 def test_released_after_the_helper_slept(foreign, auto):
     for _ in range(2):
-        threads = Noted()
-        drop_later(foreign, threads)
-        wait_in_c(threads)
+        drop_while_in_c(foreign, Noted())
         time.sleep(1.3)         # it sleeps after a second
 
 
 def test_a_finalizer_on_the_helper_may_do_all_that_a_thread_may(foreign, auto, capsys):
-    class Busy:
+    class Busy(Where):
         def __del__(self):
             nested = []
             for _ in range(100_000):
@@ -172,19 +167,16 @@ def test_a_finalizer_on_the_helper_may_do_all_that_a_thread_may(foreign, auto, c
             results.append(ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 5)())
             results.append(externref.drain())
             results.append(VMExternRef(3).clone().value)
-            done.append(threading.get_ident())
+            super().__del__()
 
-    results, done = [], Noted()
-    assert foreign.drop_detached(VMExternRef(Busy()).into_raw()) == 0
-    wait_in_c(done)
-    assert results == ["deep", 5, 0, 3] and done != [threading.get_ident()]
+    results = []
+    drop_while_in_c(foreign, Noted(), Busy)
+    assert results == ["deep", 5, 0, 3]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="looks at its threads in /proc")
 def test_the_helper_leaves_signals_to_others(foreign, auto):
-    threads = Noted()
-    drop_later(foreign, threads)
-    wait_in_c(threads)
+    drop_while_in_c(foreign, Noted())
     status = {}
     for task in os.listdir("/proc/self/task"):
         with open(f"/proc/self/task/{task}/status") as file:
@@ -293,8 +285,8 @@ def test_set_drain_refuses(setting, error, text):
 def test_main_waits_for_the_main_thread(foreign):
     externref.set_drain("main")
     threads = Noted()
-    drop_later(foreign, threads)
-    _, before = map(operator.call, [partial(libc.usleep, 200_000), threads.copy])
+    drop = partial(foreign.drop_detached, VMExternRef(Where(threads)).into_raw())
+    _, _, before = map(operator.call, [drop, partial(libc.usleep, 200_000), threads.copy])      # from C
     assert not before
     compute(threads)
     assert threads == [threading.get_ident()]
@@ -302,13 +294,10 @@ def test_main_waits_for_the_main_thread(foreign):
 
 def test_main_changed_to_auto_with_drops_pending(foreign):
     externref.set_drain("main")
-    threads = Noted()
-    drop_later(foreign, threads)
     timer = threading.Timer(1.5, externref.set_drain, ["auto"])     # the helper sleeps, having asked in vain
     timer.start()
-    wait_in_c(threads)
+    drop_while_in_c(foreign, Noted())
     timer.join()
-    assert threads != [threading.get_ident()]
 
 
 def test_schedule_is_called_once_for_what_is_pending(foreign):
@@ -404,8 +393,8 @@ def test_set_drain_stops_a_helper_that_drains(foreign, auto, setting):
             assert go_on.wait(DEADLINE)
 
     slow, *raws = [VMExternRef(x).into_raw() for x in (Slow(), *(Where(threads) for _ in range(5)))]
-    assert foreign.drop_on_thread(slow) == 0
-    wait_in_c(entered)
+    # From C: else the main thread may be the one that drains it, and waits for itself.
+    list(map(operator.call, [partial(foreign.drop_on_thread, slow), partial(entered.queue.get, timeout=DEADLINE)]))
     externref.set_drain("main" if setting == "main" else lambda: calls.append(1))
     for raw in raws:
         assert foreign.drop_on_thread(raw) == 0
@@ -500,7 +489,8 @@ def test_tk_recipe(foreign):
 # --- Forks
 
 FORK = """if True:
-    import ctypes, os, sys, threading, time, warnings
+    import ctypes, operator, os, sys, threading, time, warnings
+    from functools import partial
     import externref
     from externref import VMExternRef, abi
     warnings.simplefilter("error")              # 3.12 and later warn if there are other threads
@@ -621,9 +611,9 @@ def test_fork_in_a_finalizer_on_the_helper(run_python, foreign):
             if not child:
                 os.write(1, b"child ")
     warnings.simplefilter("ignore")             # there is another thread: the main one
-    assert drop_on_thread(VMExternRef(Forks()).into_raw()) == 0
-    wait_in_c(1)
-    assert dropped == [False]
+    drop_forks = partial(drop_on_thread, VMExternRef(Forks()).into_raw())
+    # From C: the main thread, however slow the machine, runs no pending call between.
+    assert list(map(operator.call, [drop_forks, partial(queue.get, timeout=20)])) == [0, False]
     reap(child)
     drop(); wait_in_c(2)
     print("parent")
