@@ -139,7 +139,10 @@ def run_in_threads():
             except BaseException as failure:
                 failures.append(failure)
 
-        before = threading.stack_size(stack)
+        try:
+            before = threading.stack_size(stack)
+        except ValueError as error:     # from 3.14 on the smallest is larger
+            pytest.skip(f"this Python has no such stacks: {error}")
         try:
             threads = [threading.Thread(target=work) for _ in range(count)]
             for thread in threads:

@@ -125,7 +125,7 @@ def test_a_host_function_fails_without_memory():
             else:
                 raise SystemExit(f"{i}: it returned")
         print({"MemoryError", "ValueError"} <= kinds)
-        """)
+        """, quiet=False)       # wasmtime-py's own finalizers may fail then, and say so
     assert out == "True\n"
 
 
