@@ -163,27 +163,6 @@ class TestResults:
         assert dropped == [None]
         clear(0)
 
-    @pytest.mark.parametrize("release_gil", [False, True])
-    def test_a_moved_out_one_is_not_lost_for_want_of_memory(self, foreign, release_gil):
-        # The wrapper cannot be made: the payload is released, not leaked.
-        testcapi = pytest.importorskip("_testcapi", reason="no _testcapi to make allocations fail")
-        identity = Function(address_of(foreign, "identity"), "m", "m", release_gil=release_gil)
-        dropped, errors = [], 0
-        wrappers = [VMExternRef([]) for _ in range(1000)]       # no spare one is left
-        for after in range(20):
-            payload = Payload(dropped)
-            testcapi.set_nomemory(after, after + 1)
-            try:
-                identity.refs(payload)
-            except MemoryError:
-                errors += 1
-            finally:
-                testcapi.remove_mem_hooks()
-            del payload
-        assert errors and len(dropped) == 20
-        del wrappers
-
-
     def test_a_moved_out_one_of_a_callee_that_raises_is_given_up_before_anybody_can_take_it(self, foreign):
         # Ending the holds of its arguments runs a thief.
         outcomes, ref = [], VMExternRef([1])

@@ -251,3 +251,13 @@ def test_collector_at_every_allocation(native):
     finally:
         gc.set_threshold(*thresholds)
         gc.disable()
+
+
+@pytest.mark.parametrize("clones", [0, 20])
+def test_cycles_are_collected_without_being_asked_for(clones):
+    # It is their payloads that bring the next collection nearer: references do not everywhere.
+    seen = [weakref.ref(cycle(clones)) for _ in range(100)]
+    gc.enable()
+    for _ in range(5_000):
+        cycle(clones)
+    assert not any(weak() for weak in seen)

@@ -1,5 +1,6 @@
 """Memory that runs out is a MemoryError and loses nothing; memory in use stays flat."""
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from externref import VMExternRef
 from support import FAIL_IN_TURN, NO_GIL, TESTS, run_compiler
 
 PRELUDE = """
@@ -17,10 +19,15 @@ drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux's")
-def test_no_memory_for_a_block(run_python, compilers, tmp_path):
-    library = tmp_path / "failing_alloc.so"
+@pytest.fixture(scope="module")
+def failing_alloc(compilers, tmp_path_factory):
+    library = tmp_path_factory.mktemp("failing_alloc") / "failing_alloc.so"
     run_compiler(compilers[0], "-shared", "-fPIC", TESTS / "c/failing_alloc.c", "-o", library)
+    return library
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux's")
+def test_no_memory_for_a_block(run_python, failing_alloc):
     run_python(PRELUDE + """
 fails = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "aligned_alloc_fails")
 value = ["kept"]
@@ -36,7 +43,57 @@ for make in (VMExternRef, VMExternRef.new, lambda value: VMExternRef.new_with(la
     assert (sys.getrefcount(value), externref.stats()) == before
 fails.value = 0
 assert VMExternRef(value).value is value
-""", library, env={"LD_PRELOAD": str(library)})
+""", failing_alloc, env={"LD_PRELOAD": str(failing_alloc)})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux's")
+@pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python lacks _testcapi")
+@pytest.mark.parametrize("operation", [
+    "ref.clone()", "VMExternRef.from_raw(raw)", "VMExternRef.clone_from_raw(raw)", "identity.refs(value)",
+    "identity_without_gil.refs(value)",
+])
+def test_no_memory_for_a_wrapper(run_python, failing_alloc, foreign, operation):
+    # Of a moved result, too: it is released then, and not lost.
+    run_python(PRELUDE + f"""
+import _testcapi
+fails = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "aligned_alloc_fails")
+address = ctypes.cast(ctypes.CDLL(sys.argv[2]).identity, ctypes.c_void_p).value
+identity = externref.Function(address, "m", "m")
+identity_without_gil = externref.Function(address, "m", "m", release_gil=True)
+value = ["kept"]
+ref = VMExternRef(value)
+raw = VMExternRef(value).into_raw()
+clones = []
+fails.value = 1
+try:
+    for _ in range(2000):
+        clones.append(ref.clone())
+except MemoryError as error:
+    assert "no memory for a reference" in str(error)
+    in_slabs = True
+else:       # wrappers are of CPython's own memory
+    in_slabs = fails.value = False
+before = sys.getrefcount(value), externref.stats(), ref.strong_count
+errors = 0
+for after in range(20):
+    if not in_slabs:
+        _testcapi.set_nomemory(after, after + 1)
+    try:
+        {operation}
+    except MemoryError:
+        errors += 1
+    else:
+        assert not in_slabs
+        if ".from_raw(raw)" in {operation!r}:
+            raw = VMExternRef(value).into_raw()
+    finally:
+        _testcapi.remove_mem_hooks()
+    assert (sys.getrefcount(value), externref.stats(), ref.strong_count) == before
+assert errors
+fails.value = 0
+clones.clear()
+{operation}
+""", failing_alloc, foreign._name, env={"LD_PRELOAD": str(failing_alloc)})
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ, reason="LD_PRELOAD is Linux's")
@@ -169,3 +226,9 @@ gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
 assert resident() - before < 8 << 20, resident() - before
 """)
+
+
+def test_a_reference_has_the_collectors_header():
+    # The two words that _core/wrapper.h takes CPython's collector to have, if it has them before the object.
+    size = sys.getsizeof(VMExternRef(None)) - VMExternRef.__basicsize__
+    assert size == (0 if NO_GIL else 2 * ctypes.sizeof(ctypes.c_void_p))

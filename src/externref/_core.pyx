@@ -21,6 +21,7 @@ the functions. What they stand on is in the folder ``_core``::
     pending.h       the list of what compiled code dropped: lock-free, any thread
     helper.h        the thread that sees to it that the list is drained soon
     slab.h          memory for the blocks of Python payloads
+    wrapper.h       memory for wrappers
     native.h        native payloads that are made, and dropped, without the GIL
     registry.h      the set of addresses that were handed out
     live.h          the counts of stats()
@@ -115,9 +116,8 @@ from libc.string cimport memcpy, memset, strlen
 
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
-    Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyObject_GC_Del, PyObject_GC_UnTrack,
-    PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan, has_keywords, let_others_run, make_collected,
-    own_reference, reraise, richcmpfunc, visitproc)
+    Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan,
+    has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc, visitproc)
 
 import atexit
 import gc

@@ -64,7 +64,7 @@ static unsigned dice = 1;
 
 static int take_cell(size_t i)
 {
-    cells[i] = (Cell *)slab_take();
+    cells[i] = (Cell *)block_take();
     CHECK(cells[i] != NULL && (uintptr_t)cells[i] % sizeof(void *) == 0);
     memset(cells[i], (int)(i % 251), sizeof(Cell));
     return 0;
@@ -75,7 +75,7 @@ static int give_cell(size_t i)
     for (size_t byte = 0; byte < sizeof(Cell); byte++) {
         CHECK(((const unsigned char *)cells[i])[byte] == i % 251);
     }
-    slab_give(cells[i]);
+    block_give(cells[i]);
     cells[i] = NULL;
     return 0;
 }
@@ -94,11 +94,11 @@ static int check_slabs(void)
     for (size_t i = 0; i < CELLS; i++) {
         CHECK(cells[i] == NULL || give_cell(i) == 0);
     }
-    CHECK(slabs.next->used == 0 && slabs.next->next == &slabs); /* all but one went back */
-    slab_trim();
-    slab_trim();
-    CHECK(slabs.next == &slabs && take_cell(0) == 0 && give_cell(0) == 0);
-    slab_trim();
+    CHECK(block_slabs.list.next->used == 0 && block_slabs.list.next->next == &block_slabs.list); /* all but one went back */
+    block_trim();
+    block_trim();
+    CHECK(block_slabs.list.next == &block_slabs.list && take_cell(0) == 0 && give_cell(0) == 0);
+    block_trim();
     return 0;
 }
 

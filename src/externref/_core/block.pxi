@@ -8,16 +8,16 @@ cdef extern from "Python.h":
     str PyType_GetName(PyTypeObject *)
 
 cdef extern from "_core/memory.h" nogil:
-    const int SPARE_LIMIT "EXTERNREF_FREE_LIST_LIMIT"   # for pairs and wrappers each
+    const int SPARE_LIMIT "EXTERNREF_FREE_LIST_LIMIT"   # how many pairs
 
 cdef extern from "_core/slab.h":
     # A block for a Python payload: the PyObject * and then the footer, so 40 bytes.
     ctypedef struct PythonBlock "Cell":
         PyObject *payload
         VMExternData footer
-    PythonBlock *slab_take() noexcept
-    void slab_give(PythonBlock *) noexcept
-    void slab_trim() noexcept
+    PythonBlock *block_take() noexcept
+    void block_give(PythonBlock *) noexcept
+    void block_trim() noexcept
 
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
@@ -150,7 +150,7 @@ cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
 
 cdef inline VMExternData *try_new_block(PyObject *value, uint32_t handles) noexcept:
     """new_block(), which gives NULL, without an exception, if memory is short."""
-    cdef PythonBlock *block = slab_take()
+    cdef PythonBlock *block = block_take()
     if block == NULL:
         return NULL
     Py_INCREF(value)
@@ -180,7 +180,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     # SAFETY: nobody owns the block any more.
     if payload != NULL:
         live_freed()
-        slab_give(block_of(data))
+        block_give(block_of(data))
         return payload
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)

@@ -12,10 +12,17 @@ cdef extern from "Python.h":
     bint PyType_IS_GC(PyTypeObject *) noexcept
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept
     Py_ssize_t PyDict_GET_SIZE(PyObject *) noexcept
-    PyObject *PyObject_GC_New "_PyObject_GC_New" (PyTypeObject *) except NULL
     void PyObject_GC_Track(PyObject *) noexcept
     void PyObject_ClearWeakRefs(PyObject *) noexcept
     PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *) noexcept
+
+cdef extern from "_core/wrapper.h":
+    PyObject *wrapper_alloc(PyTypeObject *) noexcept
+    void wrapper_dispose(PyObject *) noexcept
+    void wrapper_trim() noexcept
+    void wrapper_untrack(PyObject *) noexcept
+    PyObject **wrapper_weak_references(PyObject *) noexcept
+    bint wrapper_fits(PyTypeObject *) noexcept
 
 cdef extern from *:
     """
@@ -32,15 +39,12 @@ cdef extern from *:
     """
     void revive(PyObject *) noexcept
 
-# The dead, for the next reference to be made (GIL; without one none are kept). A wrapper that owned
-# its block alone keeps it, the footer being right already for the next value: *pairs* are linked through the
-# block's payload. Other wrappers have no block and are linked through _data. Built with
-# -DEXTERNREF_NO_FREE_LISTS, make+drop takes 1.40 of object()'s time in place of 0.54, and
-# clone+drop 1.00 in place of 0.60 (python -m externref bench).
+# The dead, for the next reference to be made (GIL; without one none are kept): wrappers that owned their blocks
+# alone and keep them, the footers being right already for the next value, linked through the blocks'
+# payloads. Built with -DEXTERNREF_NO_FREE_LISTS, make+drop takes 1.40 of object()'s time in place of 0.54
+# (python -m externref bench).
 cdef PyObject *spare_pairs = NULL
-cdef PyObject *spare_wrappers = NULL
 cdef int spare_pair_count = 0
-cdef int spare_wrapper_count = 0
 
 
 cdef inline void **data_slot(PyObject *self) noexcept:
@@ -54,17 +58,9 @@ cdef inline PyObject *new_wrapper() except NULL:
     May run arbitrary code, because allocation can collect garbage: a caller looks at a
     block's counts only after it.
     """
-    global spare_wrappers, spare_wrapper_count
-    cdef PyTypeObject *cls = <PyTypeObject *>VMExternRef
-    cdef PyObject *self = spare_wrappers
+    cdef PyObject *self = wrapper_alloc(<PyTypeObject *>VMExternRef)
     if self == NULL:
-        self = PyObject_GC_New(cls)
-        memset(<char *>self + sizeof(PyObject), 0, cls.tp_basicsize - sizeof(PyObject))
-        return self
-    spare_wrappers = <PyObject *>data_slot(self)[0]
-    spare_wrapper_count -= 1
-    data_slot(self)[0] = NULL
-    revive(self)
+        refuse(NO_BLOCK, NULL)
     return self
 
 
@@ -124,8 +120,8 @@ cdef PyObject *wrapper_vectorcall(PyObject *cls, PyObject *const *args, size_t n
 cdef void wrapper_dealloc(PyObject *self) noexcept:
     cdef VMExternData *data
     cdef PyObject *payload
-    PyObject_GC_UnTrack(self)
-    if slot_load(<void **>PyObject_GET_WEAKREFS_LISTPTR(self)) != NULL:
+    wrapper_untrack(self)
+    if slot_load(<void **>wrapper_weak_references(self)) != NULL:
         PyObject_ClearWeakRefs(self)    # arbitrary code; after it the payload may be ours alone
     data = <VMExternData *>data_slot(self)[0]
     payload = NULL if data == NULL else payload_of(data)
@@ -138,32 +134,30 @@ cdef void wrapper_dealloc(PyObject *self) noexcept:
 
 cdef void wrapper_free(PyObject *self) noexcept:
     """The end of a wrapper that has no weak references: nothing runs but the release of the payload, last."""
-    global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
+    global spare_pairs, spare_pair_count
     cdef VMExternData *data
     cdef PyObject *payload = NULL
     data = <VMExternData *>data_slot(self)[0]
     if data != NULL:
         payload = payload_of(data)
-        if (not FREE_THREADED and payload != NULL and data.handles == 1 and is_private(data)
-                and spare_pair_count < SPARE_LIMIT):
-            # As drop_handle and free_block, but the block stays, fit for the next value.
+        if not FREE_THREADED and payload != NULL and data.handles == 1 and is_private(data):
+            # As drop_handle and free_block, but the block may stay, fit for the next value.
             live_freed()
             live_handles_add(-1)
             if data.state & EXTERNREF_STATE_REGISTERED:
                 registry_remove(<uintptr_t>data)
                 data.state &= ~EXTERNREF_STATE_REGISTERED
-            block_of(data).payload = spare_pairs
-            spare_pairs = self
-            spare_pair_count += 1
+            if spare_pair_count < SPARE_LIMIT:
+                block_of(data).payload = spare_pairs
+                spare_pairs = self
+                spare_pair_count += 1
+            else:
+                block_give(block_of(data))
+                wrapper_dispose(self)
             Py_DECREF(payload)
             return
         payload = drop_handle(data)
-    if spare_wrapper_count < SPARE_LIMIT:
-        data_slot(self)[0] = spare_wrappers
-        spare_wrappers = self
-        spare_wrapper_count += 1
-    else:
-        PyObject_GC_Del(self)
+    wrapper_dispose(self)
     Py_XDECREF(payload)
 
 
@@ -255,7 +249,7 @@ cdef class ReferenceType(type):
                         "use externref.ctypes.moved, or externref.ctypes.lent")
 
 
-cdef void prepare_type() noexcept:
+cdef int prepare_type() except -1:
     """Makes VMExternRef a collected type with an allocation of its own.
 
     Cython gives a class whose only field is a void * no place in the cycle collector, and
@@ -271,6 +265,8 @@ cdef void prepare_type() noexcept:
     slow_richcompare = cls.tp_richcompare
     cls.tp_richcompare = wrapper_richcompare
     make_collected(VMExternRef, wrapper_traverse, wrapper_clear)
+    if not wrapper_fits(<PyTypeObject *>VMExternRef):
+        raise SystemError("externref was built by a Cython that lays out classes in a way not known to it")
     Py_SET_TYPE(<PyObject *>VMExternRef, <PyTypeObject *>ReferenceType)
 
 
@@ -278,10 +274,9 @@ prepare_type()
 
 
 def free_spares(phase, info):
-    """Frees the dead wrappers and blocks kept for reuse, at the end of a full collection:
+    """Frees what is kept for reuse, at the end of a full collection:
     when CPython empties its own free lists."""
-    global spare_pairs, spare_pair_count, spare_wrappers, spare_wrapper_count
-    global spare_records, spare_record_count
+    global spare_pairs, spare_pair_count, spare_records, spare_record_count
     cdef ExternrefHold *record
     cdef PyObject *wrapper
     cdef PythonBlock *block
@@ -291,18 +286,15 @@ def free_spares(phase, info):
         wrapper = spare_pairs
         block = block_of(<VMExternData *>data_slot(wrapper)[0])
         spare_pairs = block.payload
-        slab_give(block)
-        PyObject_GC_Del(wrapper)
-    while spare_wrappers != NULL:
-        wrapper = spare_wrappers
-        spare_wrappers = <PyObject *>data_slot(wrapper)[0]
-        PyObject_GC_Del(wrapper)
-    slab_trim()
+        block_give(block)
+        wrapper_dispose(wrapper)
+    block_trim()
+    wrapper_trim()
     while spare_records != NULL:
         record = spare_records
         spare_records = record.next
         free(record)
-    spare_pair_count = spare_wrapper_count = spare_record_count = 0
+    spare_pair_count = spare_record_count = 0
 
 
 if SPARE_LIMIT > 0:
