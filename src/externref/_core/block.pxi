@@ -69,6 +69,7 @@ cdef extern from "_core/registry.h":
     void registry_lock(uintptr_t address) noexcept
     void registry_unlock(uintptr_t address) noexcept
     void registry_remove(uintptr_t address) noexcept
+    void registry_trim() noexcept
 
 cdef extern from "_core/hold.h" nogil:
     ctypedef struct ExternrefHold:

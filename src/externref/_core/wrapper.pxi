@@ -290,6 +290,7 @@ def free_spares(phase, info):
         wrapper_dispose(wrapper)
     block_trim()
     wrapper_trim()
+    registry_trim()
     while spare_records != NULL:
         record = spare_records
         spare_records = record.next
@@ -297,5 +298,4 @@ def free_spares(phase, info):
     spare_pair_count = spare_record_count = 0
 
 
-if SPARE_LIMIT > 0:
-    gc.callbacks.append(free_spares)
+gc.callbacks.append(free_spares)
