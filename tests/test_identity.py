@@ -15,7 +15,7 @@ import weakref
 import pytest
 
 import externref
-from externref import VMExternRef
+from externref import MovedError, VMExternRef
 
 ORDERINGS = [operator.lt, operator.le, operator.gt, operator.ge]
 
@@ -194,3 +194,24 @@ def test_gc_sees_the_payload_and_tracks_only_what_can_be_in_a_cycle():
     ref = VMExternRef(value)
     assert gc.is_tracked(ref) and gc.get_referents(ref) == [value]
     assert not gc.is_tracked(VMExternRef("a string"))
+
+
+def test_value_is_an_attribute_as_any_other():
+    import pydoc
+    ref, descriptor = VMExternRef("x"), vars(VMExternRef)["value"]
+    assert inspect.isgetsetdescriptor(VMExternRef.value) and inspect.isdatadescriptor(descriptor)
+    assert descriptor.__get__(ref) == descriptor.__get__(ref, VMExternRef) == VMExternRef.value.__get__(ref) == "x"
+    assert descriptor.__get__(None, VMExternRef) is VMExternRef.value and descriptor.__name__ == "value"
+    assert "The value in the box" in pydoc.render_doc(VMExternRef)
+    for change in (lambda: setattr(ref, "value", 1), lambda: descriptor.__set__(ref, 1)):
+        with pytest.raises(AttributeError, match="attribute 'value' of 'externref.VMExternRef' objects is not writable"):
+            change()
+    with pytest.raises(AttributeError):
+        del ref.value
+    for other in (3, None, VMExternRef):
+        with pytest.raises(TypeError):
+            descriptor.__get__(other)
+    ref.drop()
+    for get in (lambda: ref.value, lambda: descriptor.__get__(ref)):
+        with pytest.raises(MovedError):
+            get()

@@ -117,7 +117,7 @@ from libc.string cimport memcpy, memset, strlen
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan,
-    has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc, visitproc)
+    PyType_Modified, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc, visitproc)
 
 import atexit
 import gc

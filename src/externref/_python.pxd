@@ -12,6 +12,7 @@ cdef extern from "Python.h":
     ctypedef int (*traverseproc)(PyObject *, visitproc, void *) noexcept
     ctypedef int (*inquiry)(PyObject *) noexcept
     ctypedef PyObject *(*richcmpfunc)(PyObject *, PyObject *, int) except NULL
+    ctypedef PyObject *(*descrgetfunc)(PyObject *, PyObject *, PyObject *) except NULL
 
     ctypedef struct PyBufferProcs
     # Cython's PyTypeObject has only some of the slots.
@@ -27,6 +28,8 @@ cdef extern from "Python.h":
         traverseproc tp_traverse
         inquiry tp_clear
         void (*tp_free)(void *) noexcept
+        descrgetfunc tp_descr_get
+        PyObject *tp_dict
     const unsigned long Py_TPFLAGS_HAVE_GC
     const unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     void PyType_Modified(PyTypeObject *) noexcept
