@@ -1,7 +1,7 @@
 """What does it cost to get at the object?"""
 
 from harness import Statement
-from rivals import CFFI_BACKEND, CFFI_COMPILED, CFFI_INLINE, CTYPES, EXTERNREF, PLAIN, WEAKREF_LIVE
+from rivals import CFFI_BACKEND, CFFI_COMPILED, CFFI_INLINE, CTYPES, EXTERNREF, PLAIN, TVM, WEAKREF_LIVE
 
 QUESTIONS = {
     "deref": [
@@ -14,6 +14,7 @@ QUESTIONS = {
         Statement("cffi from_handle, compiled", CFFI_COMPILED, "from_handle(handle)"),
         Statement("cffi from_handle, backend", CFFI_BACKEND, "from_handle(handle)"),
         Statement("cffi from_handle, in-line", CFFI_INLINE, "from_handle(handle)"),
+        Statement("apache-tvm-ffi", TVM, "box.pyobject()"),
     ],
 }
 

@@ -5,7 +5,7 @@ as C code has it; a VMExternRef moved in is C's, and moved out is ours again.
 """
 
 from harness import Statement
-from rivals import CFFI_IDENTITY, CTYPES_IDENTITY, FUNCTION
+from rivals import CFFI_IDENTITY, CTYPES_IDENTITY, FUNCTION, TVM
 
 QUESTIONS = {
     "through C": [
@@ -15,6 +15,7 @@ QUESTIONS = {
         Statement("Function of a word", FUNCTION, "word(1)"),
         Statement("cffi handle, API mode", CFFI_IDENTITY, "h = new_handle(x); from_handle(ident(h))"),
         Statement("cffi handle, made before", CFFI_IDENTITY, "from_handle(ident(handle))"),
+        Statement("apache-tvm-ffi", TVM, "echo(x)"),
         Statement("ctypes.py_object", CTYPES_IDENTITY, "cast(ident(x), py_object).value"),
     ],
 }

@@ -1,7 +1,7 @@
 """What does it cost to make a reference and drop it?"""
 
 from harness import Statement
-from rivals import CFFI_BACKEND, CFFI_COMPILED, CFFI_INLINE, CTYPES, EXTERNREF, EXTERNREF_TRACKED, PLAIN, WEAKREF
+from rivals import CFFI_BACKEND, CFFI_COMPILED, CFFI_INLINE, CTYPES, EXTERNREF, EXTERNREF_TRACKED, PLAIN, TVM, WEAKREF
 
 RIVALS = [
     Statement("object()", PLAIN, "object()"),
@@ -12,6 +12,7 @@ RIVALS = [
     Statement("cffi new_handle, compiled", CFFI_COMPILED, "new_handle(x)"),
     Statement("cffi newp_handle, backend", CFFI_BACKEND, "newp_handle(voidp, x)"),
     Statement("cffi new_handle, in-line", CFFI_INLINE, "new_handle(x)"),
+    Statement("apache-tvm-ffi", TVM, "opaque(x)"),
 ]
 
 QUESTIONS = {

@@ -9,7 +9,7 @@ import resource
 from pathlib import Path
 
 from harness import Program
-from rivals import CFFI_COMPILED, CTYPES, EXTERNREF, HANDLES, PLAIN, WEAKREF
+from rivals import CFFI_COMPILED, CTYPES, EXTERNREF, HANDLES, PLAIN, TVM, WEAKREF
 
 LIVE = 1_000_000
 
@@ -48,6 +48,7 @@ QUESTIONS = {
             ("weakref.ref", WEAKREF, "ref(x)"),
             ("ctypes.py_object", CTYPES, "py_object(x)"),
             ("cffi handle", CFFI_COMPILED, "new_handle(x)"),
+            ("apache-tvm-ffi", TVM, "opaque(x)"),
         )
     ],
 }

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import externref
-from harness import Loop
+from harness import Loop, Statement
+from rivals import PLAIN
 
 HERE = Path(__file__).parent
 C = (os.environ.get("CC", "cc"), "gcc", "clang")
@@ -43,7 +44,7 @@ def load(source, programs, *options):
 
 
 def ours(name):
-    library = load("native.c", C, "-O3", "-shared", "-fPIC", "-I", externref.get_include(),
+    library = load("native.c", C, "-O3", "-shared", "-fPIC", "-pthread", "-I", externref.get_include(),
                    "-isystem", sysconfig.get_path("include"))
     library.prepare.restype = ctypes.py_object
     library.prepare()
@@ -67,6 +68,24 @@ def loop(library, name):
     return function
 
 
+def with_threads(function, threads, *more):
+    """Of a function of more parameters: the rest follow."""
+    function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, *map(type, more)]
+    return lambda times: function(times, threads, *more)
+
+
+def tvm(threads):
+    import tvm_ffi
+    functions = ctypes.PyDLL(tvm_ffi.libinfo.find_libtvm_ffi()), ctypes.PyDLL(tvm_ffi.core.__file__)
+    addresses = (ctypes.cast(getattr(functions[index], f"TVMFFI{name}"), ctypes.c_void_p)
+                 for index, name in ((0, "ObjectCreateOpaque"), (0, "ObjectDecRef"), (1, "PyObjectDeleter")))
+    return with_threads(ours("tvm_drop_on_threads"), threads, OBJECT, *addresses)
+
+
+OBJECT = ctypes.py_object(object())
+MANY = 200_000      # threads take their time to begin
+
+
 QUESTIONS = {
     "native: clone+drop": [
         Loop("VMExternRef", lambda: ours("clone_drop")),
@@ -82,6 +101,23 @@ QUESTIONS = {
         Loop("Rust Arc", lambda: rust("arc_new_drop")),
         Loop("C++ shared_ptr", lambda: cpp("new_drop")),
     ],
+    "native: new+drop on two threads": [
+        Loop("VMExternRef", lambda: with_threads(ours("new_drop_on_threads"), 2), MANY),
+        Loop("Rust VMExternRef", lambda: with_threads(rust("new_drop_on_threads"), 2), MANY),
+        Loop("Rust Arc", lambda: with_threads(rust("arc_new_drop_on_threads"), 2), MANY),
+        Loop("C++ shared_ptr", lambda: with_threads(cpp("new_drop_on_threads"), 2), MANY),
+    ],
+    # Python objects, but for Arc and shared_ptr: made by who has the GIL, dropped without it, released with it.
+    **{
+        f"dropped by C, drained: {name}": [
+            Loop("VMExternRef", lambda n=n: with_threads(ours("object_drop_on_threads"), n, OBJECT), MANY),
+            Statement("object(), no thread", PLAIN, "object()"),
+            Loop("PyO3's way, in Rust", lambda n=n: with_threads(rust("pyo3_drop_on_threads"), n, OBJECT), MANY),
+            Loop("apache-tvm-ffi", lambda n=n: tvm(n), MANY),
+            Loop("Rust Arc, not Python's", lambda n=n: with_threads(rust("arc_drop_on_threads"), n), MANY),
+            Loop("C++ shared_ptr, not Python's", lambda n=n: with_threads(cpp("drop_on_threads"), n), MANY),
+        ] for n, name in ((1, "one thread"), (2, "two threads"))
+    },
 }
 
 

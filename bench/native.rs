@@ -4,12 +4,14 @@
 
 use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
 use std::any::Any;
+use std::ffi::c_void;
 use std::hint::black_box;
 use std::mem::{align_of, align_of_val, size_of, size_of_val};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{fence, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 struct Payload {
     values: [usize; 2],
@@ -108,5 +110,81 @@ pub extern "C" fn arc_new_drop(times: usize) {
 pub extern "C" fn new_drop(times: usize) {
     for _ in 0..times {
         drop(black_box(VMExternRef::new_with(|| Payload { values: [1, 0] })));
+    }
+}
+
+/// On threads. Their payloads are not counted: they would wait for each other.
+#[no_mangle]
+pub extern "C" fn new_drop_on_threads(times: usize, threads: usize) {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(move || {
+                for _ in 0..times / threads {
+                    drop(black_box(VMExternRef::new_with(|| [1usize, 0])));
+                }
+            });
+        }
+    });
+}
+
+#[no_mangle]
+pub extern "C" fn arc_new_drop_on_threads(times: usize, threads: usize) {
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(move || {
+                for _ in 0..times / threads {
+                    drop(black_box(Arc::new([1usize, 0])));
+                }
+            });
+        }
+    });
+}
+
+/// Drops values on threads, of which each gets as many.
+fn share_out<T: Send>(mut values: Vec<T>, threads: usize, work: impl Fn(T) + Sync) {
+    let share = values.len() / threads;
+    let work = &work;
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let mine = values.split_off(values.len() - share);
+            scope.spawn(move || mine.into_iter().for_each(work));
+        }
+    });
+}
+
+/// Made here, dropped by threads.
+#[no_mangle]
+pub extern "C" fn arc_drop_on_threads(times: usize, threads: usize) {
+    let arcs = (0..times).map(|i| Arc::new(i)).collect();
+    share_out(arcs, threads, |arc| drop(black_box(arc)));
+}
+
+extern "C" {
+    fn Py_IncRef(object: *mut c_void);
+    fn Py_DecRef(object: *mut c_void);
+    fn PyEval_SaveThread() -> *mut c_void;
+    fn PyEval_RestoreThread(state: *mut c_void);
+}
+
+struct Py(*mut c_void);
+unsafe impl Send for Py {}
+
+static POOL: Mutex<Vec<Py>> = Mutex::new(Vec::new());
+
+/// As PyO3 lets go of a `Py` without the GIL: into a vector behind a mutex, which the next to take the GIL
+/// empties.
+#[no_mangle]
+pub extern "C" fn pyo3_drop_on_threads(times: usize, threads: usize, object: *mut c_void) {
+    let made = (0..times)
+        .map(|_| unsafe {
+            Py_IncRef(object);
+            Py(object)
+        })
+        .collect();
+    let state = unsafe { PyEval_SaveThread() };
+    share_out(made, threads, |py| POOL.lock().unwrap().push(py));
+    unsafe { PyEval_RestoreThread(state) };
+    for py in std::mem::take(&mut *POOL.lock().unwrap()) {
+        unsafe { Py_DecRef(py.0) };
     }
 }

@@ -113,3 +113,12 @@ from identity import address
 ident = PYFUNCTYPE(c_void_p, py_object)(address())
 x = object()
 """
+
+# An opaque object is what it makes of a Python object that it does not know.
+TVM = """
+from tvm_ffi import get_global_func
+from tvm_ffi.core import _convert_to_opaque_object as opaque
+echo = get_global_func("testing.echo")
+x = object()
+box = opaque(x)
+"""
