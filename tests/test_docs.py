@@ -13,7 +13,7 @@ from support import run_compiler, run_rust_tool
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/externref"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 pytestmark = pytest.mark.skipif(not (PACKAGE / "_core.pyx").is_file(), reason="needs a checkout")
 
 
@@ -52,6 +52,22 @@ def test_the_readmes_ownership_table_is_the_cores():
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\[[^\]\n\"]+\]\(([^)#]+)[^)]*\)", document.read_text()):
         assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
+def test_contributors_are_told_of_programs_and_files_that_exist():
+    # What each command does is .ci/run's to try.
+    text = (ROOT / "CONTRIBUTING.md").read_text() + (ROOT / "SECURITY.md").read_text()
+    named = set(re.findall(r"(?<![\w/])((?:\.ci|tests|src|examples|\.github)/[\w./-]+)", text))
+    assert len(named) >= 15
+    for path in named:
+        assert (ROOT / path).exists(), path
+    steps = {path.name for path in (ROOT / ".ci").iterdir()} - {
+        "chroot", "contents", "copy", "freethreaded-python", "platforms", "python", "readme", "sdist", "tsan-suppressions", "wheels"}
+    assert steps == {path.removeprefix(".ci/") for path in named if path.startswith(".ci/")}
+
+
+def test_the_changelog_has_this_version():
+    assert f"\n## {externref.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_architecture_names_files_and_functions_that_exist():

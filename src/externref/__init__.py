@@ -9,7 +9,7 @@ Compiled code copies and drops a reference by changing one integer at a fixed of
 (`externref.h`, `externref.abi`), on any thread, without the GIL.
 """
 
-from pathlib import Path
+import os as _os
 
 from externref import _once  # noqa: F401  # first: it refuses a second interpreter
 from externref._activations import VMExternRefActivationsTable
@@ -46,4 +46,4 @@ __version__ = "0.1.0"
 
 def get_include() -> str:
     """The folder that holds externref.h, for a C compiler's -I."""
-    return str(Path(__file__).parent / "include")
+    return _os.path.join(_os.path.dirname(__file__), "include")
