@@ -119,12 +119,12 @@ from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan,
     PyType_Modified, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc, visitproc)
 
+import _thread
 import atexit
 import gc
 import os
-import threading
+import sys
 from collections import namedtuple
-from types import GenericAlias
 
 
 class MovedError(ReferenceError):
@@ -271,7 +271,7 @@ cdef class VMExternRef:
     Source: VMExternRef of wasmtime's crates/runtime/src/externref.rs.
     """
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(type(list[int]))    # types.GenericAlias
 
     @staticmethod
     def new(value, /):

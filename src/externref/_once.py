@@ -4,8 +4,6 @@ Its lists and counts are the process's, and compiled code holds their addresses:
 nor one that is initialized again after Py_FinalizeEx() could have them.
 """
 
-from importlib import import_module
-
 MAIN_ONLY = ("externref can be imported in the main interpreter of a process only: run what needs it there, or in "
              "another process")
 
@@ -13,7 +11,7 @@ MAIN_ONLY = ("externref can be imported in the main interpreter of a process onl
 def is_main_interpreter() -> bool:
     for name in ("_interpreters", "_xxsubinterpreters"):    # from 3.13 on, and before
         try:
-            interpreters = import_module(name)
+            interpreters = __import__(name)
         except ImportError:
             continue
         return bool(interpreters.get_current() == interpreters.get_main())

@@ -163,7 +163,14 @@ cdef void release_elsewhere(PyObject *schedule) noexcept:
         pass    # it stays alive
 
 
-if not helper_setup(threading.main_thread().ident, drain_for_helper, schedule_for_helper):
+def main_thread():
+    """The main thread's number, as `threading` has it, whose import takes longer than all of this package's."""
+    if "threading" in sys.modules:
+        return sys.modules["threading"].main_thread().ident
+    return getattr(_thread, "_get_main_thread_ident", _thread.get_ident)()      # from 3.13 on it is known
+
+
+if not helper_setup(main_thread(), drain_for_helper, schedule_for_helper):
     raise MemoryError("no memory for the lock of externref's helper thread")
 
 
@@ -194,4 +201,4 @@ def close_pending():
     run_drain()     # what was let go since
 
 
-del before_fork, after_fork_in_parent, after_fork_in_child, close_pending   # for nobody else to call
+del main_thread, before_fork, after_fork_in_parent, after_fork_in_child, close_pending   # for nobody else to call
