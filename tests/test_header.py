@@ -103,8 +103,9 @@ def test_threads_under_thread_sanitizer(sanitizing, tmp_path):
 ], ids=["no release", "no acquire", "not atomic"])
 def test_thread_sanitizer_would_tell(sanitizing, tmp_path, old, new):
     include = include_with(tmp_path, "externref.h", old, new)
-    result = run_threads(sanitizing[0], tmp_path, "-fsanitize=thread", "-I", include)
-    assert "ThreadSanitizer: data race" in result.stderr
+    # It sees a race only where the threads did meet.
+    assert any("ThreadSanitizer: data race" in run_threads(
+        sanitizing[0], tmp_path, "-fsanitize=thread", "-I", include).stderr for _ in range(100))
 
 
 def test_library_keeps_and_returns_references_under_ctypes(foreign):

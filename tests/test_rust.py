@@ -97,7 +97,8 @@ def test_thread_sanitizer_would_tell(rustc, tmp_path, old, new):
     (tmp_path / "examples/rust/externref.rs").write_text(text.replace(old, new))
     source = shutil.copy(TESTS / "rust/pyref.rs", tmp_path / "tests/rust/pyref.rs")
     program = build(nightly, source, tmp_path / "pyref", "-g", "-O", *THREAD)
-    assert "ThreadSanitizer: data race" in run(program)[2]
+    # It sees a race only where the threads did meet.
+    assert any("ThreadSanitizer: data race" in run(program)[2] for _ in range(100))
 
 
 # -- Python's references
