@@ -116,8 +116,9 @@ from libc.string cimport memcpy, memset, strlen
 
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
-    Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyVectorcall_NARGS, TypeSlots, call_in_trashcan,
-    PyType_Modified, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc, visitproc)
+    Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyType_Modified, PyVectorcall_NARGS, TypeSlots,
+    call_in_trashcan, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc,
+    visitproc)
 
 import _thread
 import atexit

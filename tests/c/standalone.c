@@ -94,7 +94,8 @@ static int check_slabs(void)
     for (size_t i = 0; i < CELLS; i++) {
         CHECK(cells[i] == NULL || give_cell(i) == 0);
     }
-    CHECK(block_slabs.list.next->used == 0 && block_slabs.list.next->next == &block_slabs.list); /* all but one went back */
+    /* All but one went back. */
+    CHECK(block_slabs.list.next->used == 0 && block_slabs.list.next->next == &block_slabs.list);
     block_trim();
     block_trim();
     CHECK(block_slabs.list.next == &block_slabs.list && take_cell(0) == 0 && give_cell(0) == 0);

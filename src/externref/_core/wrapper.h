@@ -21,13 +21,15 @@ static int wrapper_fits(const PyTypeObject *type)
     return 1;
 }
 
-/* A new object that is not tracked, all zero behind its head; NULL if memory is short, perhaps with an exception. */
+/* A new object that is not tracked, all zero behind its head; NULL, without an exception, if memory is short. */
 static inline PyObject *wrapper_alloc(PyTypeObject *type)
 {
     PyObject *self = _PyObject_GC_New(type);
-    if (self != NULL) {
-        memset(self + 1, 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    if (self == NULL) {
+        PyErr_Clear();
+        return NULL;
     }
+    memset(self + 1, 0, (size_t)type->tp_basicsize - sizeof(PyObject));
     return self;
 }
 
