@@ -361,3 +361,19 @@ def test_errors_lose_nothing(native):
                 take(ptr)
     assert (externref.stats(), ref.strong_count) == before
     native.drop(raw)
+
+
+def test_an_import_that_failed_is_not_tried_again(run_python):
+    # The types are half made then, and their slots were changed.
+    assert run_python("""if True:
+        import gc
+        callbacks = gc.callbacks
+        del gc.callbacks
+        for error in (AttributeError, ImportError, ImportError):
+            try:
+                import externref
+            except error as refused:
+                print(refused)
+            gc.callbacks = callbacks
+    """).splitlines()[1:] == 2 * ["the first import of externref in this process failed, and it cannot be imported again: "
+                                  "start another process"]

@@ -36,7 +36,9 @@ from externref._core cimport (
     refuse_moved, set_adopter, try_hold_raw, GRANTED, NO_RAW_OWNER, Refusal)
 from externref._numbers cimport address_of
 from externref._python cimport (
-    PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, visitproc)
+    PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, require_first_run, visitproc)
+
+require_first_run()
 
 cdef extern from *:
     """

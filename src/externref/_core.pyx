@@ -117,8 +117,10 @@ from libc.string cimport memcpy, memset, strlen
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyType_Modified, PyVectorcall_NARGS, TypeSlots,
-    call_in_trashcan, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, reraise, richcmpfunc,
-    visitproc)
+    call_in_trashcan, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, require_first_run,
+    reraise, richcmpfunc, visitproc)
+
+require_first_run()
 
 import _thread
 import atexit

@@ -58,6 +58,13 @@ cdef extern from *:
     /* The reference itself becomes Cython's to count. */
     #define own_reference(op) (op)
 
+    /* Whether the body of this module ran before. */
+    CYTHON_UNUSED static int is_second_run(void)
+    {
+        static int runs;
+        return runs++ != 0;
+    }
+
     /* For `except -1` functions that only pass on the exception that C code set. */
     CYTHON_UNUSED static CYTHON_INLINE int reraise(void)
     {
@@ -74,11 +81,20 @@ cdef extern from *:
     }
     """
     object own_reference(PyObject *)
+    bint is_second_run() noexcept
     int reraise() except -1
     void call_in_trashcan(PyObject *, destructor, destructor) noexcept
 
 # What an instance's vectorcall slot holds.
 ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)
+
+
+cdef inline int require_first_run() except -1:
+    """Called first by a module that changes slots of its types: after an import that failed they are changed already,
+    and what is the module's own would be taken for Cython's."""
+    if is_second_run():
+        raise ImportError("the first import of externref in this process failed, and it cannot be imported again: "
+                          "start another process")
 
 
 cdef inline PyObject *const *items_of(tuple args) noexcept:

@@ -165,8 +165,9 @@ cdef void release_elsewhere(PyObject *schedule) noexcept:
 
 def main_thread():
     """The main thread's number, as `threading` has it, whose import takes longer than all of this package's."""
-    if "threading" in sys.modules:
-        return sys.modules["threading"].main_thread().ident
+    if sys.modules.get("threading") is not None:
+        import threading        # which waits, if another thread is at it
+        return threading.main_thread().ident
     return getattr(_thread, "_get_main_thread_ident", _thread.get_ident)()      # from 3.13 on it is known
 
 

@@ -56,9 +56,11 @@ static inline void registry_unlock(uintptr_t address)
 
 static inline size_t registry_home(uintptr_t address, unsigned bits)
 {
-    /* Blocks that lie side by side do so here, too; where each 32 KiB of memory begins is Fibonacci hashing's. */
-    size_t start = (size_t)(((uint64_t)(address >> 15) * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - bits));
-    return (start + (address >> 3 & 4095)) & (((size_t)1 << bits) - 1);
+    /* Blocks that lie side by side do so here, too; where each 512 bytes of memory begin is mixed well: by one
+     * multiplication, or with longer stretches, the blocks of slabs that lie evenly spaced would make long clusters. */
+    uint64_t mixed = (uint64_t)(address >> 9) * UINT64_C(0x9E3779B97F4A7C15);
+    mixed = (mixed ^ mixed >> 32) * UINT64_C(0x9E3779B97F4A7C15);
+    return ((size_t)(mixed >> (64 - bits)) + (address >> 3 & 63)) & (((size_t)1 << bits) - 1);
 }
 
 /* The entry that holds `address`, or the empty one where it would go. */

@@ -12,7 +12,6 @@ cdef extern from "Python.h":
     bint PyType_IS_GC(PyTypeObject *) noexcept
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept
     Py_ssize_t PyDict_GET_SIZE(PyObject *) noexcept
-    void PyObject_GC_Track(PyObject *) noexcept
     void PyObject_ClearWeakRefs(PyObject *) noexcept
     PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *) noexcept
 
@@ -20,6 +19,8 @@ cdef extern from "_core/wrapper.h":
     PyObject *wrapper_alloc(PyTypeObject *) noexcept
     void wrapper_dispose(PyObject *) noexcept
     void wrapper_trim() noexcept
+    void wrapper_collected() noexcept
+    void wrapper_track(PyObject *) noexcept
     void wrapper_untrack(PyObject *) noexcept
     PyObject **wrapper_weak_references(PyObject *) noexcept
     bint wrapper_fits(PyTypeObject *) noexcept
@@ -70,7 +71,7 @@ cdef inline void attach(PyObject *self, VMExternData *data) noexcept:
     data_slot(self)[0] = data
     # A payload that the collector cannot look into is in no cycle that it could find.
     if payload != NULL and PyType_IS_GC(Py_TYPE(payload)):
-        PyObject_GC_Track(self)
+        wrapper_track(self)
 
 
 cdef inline PyObject *new_ref(PyObject *value) except NULL:
@@ -252,11 +253,9 @@ cdef class ReferenceType(type):
 @cython.final
 @cython.internal
 cdef class ValueDescriptor:
-    """What VMExternRef's dict has as "value": the getset descriptor that Cython made, but for a quicker __get__.
-
-    CPython's own looks at the object and at its fields first: ref.value takes 199 instructions in place of 217, and
-    0.92 of the time of a weakref's call in place of 0.96 (Debian's 3.11).
-    """
+    # What VMExternRef's dict has as "value": the getset descriptor that Cython made, but for a quicker __get__.
+    # CPython's own looks at the object and at its fields first: ref.value takes 199 instructions in place of 217, and
+    # 0.92 of the time of a weakref's call in place of 0.96 (Debian's 3.11).
     cdef object getset
 
     def __get__(self, instance, owner):
@@ -329,7 +328,10 @@ def free_spares(phase, info):
     cdef ExternrefHold *record
     cdef PyObject *wrapper
     cdef PythonBlock *block
-    if phase != "stop" or info["generation"] != 2:
+    if phase != "stop":
+        return
+    wrapper_collected()
+    if info["generation"] != 2:
         return
     while spare_pairs != NULL:
         wrapper = spare_pairs
