@@ -23,7 +23,7 @@ class Target:
 TARGETS = [
     Target("make+drop", "object()", 0.75, 0.60),
     Target("make+drop", "cffi new_handle, compiled", 0.58, 0.40),
-    Target("clone+drop", "object()", 0.75, 0.60),
+    Target("clone+drop", "object()", 0.90, 0.60),
     Target("deref", "weakref.ref", 0.95, 0.8),
     Target("out-and-back", "cffi handle, compiled", 0.33, 0.20),
     Target("identity: equal", "object()", 1.05, 0.9),
