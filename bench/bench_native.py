@@ -69,16 +69,16 @@ def loop(library, name):
 
 
 def with_threads(function, threads, *more):
-    """Of a function of more parameters: the rest follow."""
+    """The loop of a function that takes how often, on how many threads, and what else it is given here."""
     function.argtypes = [ctypes.c_size_t, ctypes.c_size_t, *map(type, more)]
     return lambda times: function(times, threads, *more)
 
 
 def tvm(threads):
     import tvm_ffi
-    functions = ctypes.PyDLL(tvm_ffi.libinfo.find_libtvm_ffi()), ctypes.PyDLL(tvm_ffi.core.__file__)
-    addresses = (ctypes.cast(getattr(functions[index], f"TVMFFI{name}"), ctypes.c_void_p)
-                 for index, name in ((0, "ObjectCreateOpaque"), (0, "ObjectDecRef"), (1, "PyObjectDeleter")))
+    library, core = ctypes.PyDLL(tvm_ffi.libinfo.find_libtvm_ffi()), ctypes.PyDLL(tvm_ffi.core.__file__)
+    functions = library.TVMFFIObjectCreateOpaque, library.TVMFFIObjectDecRef, core.TVMFFIPyObjectDeleter
+    addresses = (ctypes.cast(function, ctypes.c_void_p) for function in functions)
     return with_threads(ours("tvm_drop_on_threads"), threads, OBJECT, *addresses)
 
 

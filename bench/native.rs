@@ -113,31 +113,25 @@ pub extern "C" fn new_drop(times: usize) {
     }
 }
 
-/// On threads. Their payloads are not counted: they would wait for each other.
-#[no_mangle]
-pub extern "C" fn new_drop_on_threads(times: usize, threads: usize) {
+/// Does the work so often, on threads.
+fn repeat(times: usize, threads: usize, work: impl Fn() + Sync) {
+    let work = &work;
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(move || {
-                for _ in 0..times / threads {
-                    drop(black_box(VMExternRef::new_with(|| [1usize, 0])));
-                }
-            });
+            scope.spawn(move || (0..times / threads).for_each(|_| work()));
         }
     });
 }
 
+/// On threads. Their payloads are not counted: they would wait for each other.
+#[no_mangle]
+pub extern "C" fn new_drop_on_threads(times: usize, threads: usize) {
+    repeat(times, threads, || drop(black_box(VMExternRef::new_with(|| [1usize, 0]))));
+}
+
 #[no_mangle]
 pub extern "C" fn arc_new_drop_on_threads(times: usize, threads: usize) {
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(move || {
-                for _ in 0..times / threads {
-                    drop(black_box(Arc::new([1usize, 0])));
-                }
-            });
-        }
-    });
+    repeat(times, threads, || drop(black_box(Arc::new([1usize, 0]))));
 }
 
 /// Drops values on threads, of which each gets as many.

@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import math
+import operator
 import os
 import subprocess
 import sys
@@ -23,6 +24,11 @@ NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 forks_beside_threads = pytest.mark.skipif(
     "ASAN_OPTIONS" in os.environ, reason="a child waits for AddressSanitizer's own lock, if a thread had it")
+
+
+def one_after_the_other(*calls):
+    """Makes the calls from C, for callables that are C: no pending call runs between them, however slow the machine."""
+    return list(map(operator.call, calls))
 
 
 def run_compiler(*args):

@@ -7,7 +7,6 @@ Each test is an attack that once worked, with callees that keep the contract of 
 import contextlib
 import ctypes
 import gc
-import operator
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ from externref import (
     abi,
     option_from_raw,
 )
-from support import Payload
+from support import Payload, one_after_the_other
 
 CHUNK = 512
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)     # holds the GIL
@@ -43,11 +42,6 @@ def address_of(foreign, name):
 def finalizer(action):
     """An object whose __del__ runs action()."""
     return type("Finalizer", (), {"__del__": lambda self: action()})()
-
-
-def one_after_the_other(*calls):
-    """Makes the calls from C, for callables that are C: no pending call runs between them."""
-    return list(map(operator.call, calls))
 
 
 def steal(raw, outcomes):

@@ -6,7 +6,6 @@ with the means of its case, and fails if that never comes. docs/abi.md has the m
 
 import asyncio
 import ctypes
-import operator
 import os
 import sys
 import threading
@@ -18,7 +17,7 @@ import pytest
 
 import externref
 from externref import VMExternRef, abi
-from support import forks_beside_threads
+from support import forks_beside_threads, one_after_the_other
 
 libc = ctypes.CDLL(None)
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)      # with the GIL held
@@ -69,10 +68,19 @@ def drop_later(foreign, threads):
     assert foreign.drop_detached(VMExternRef(Where(threads)).into_raw()) == 0
 
 
+def dropping(foreign, noted, payload_type=Where):
+    """drop_later(), to be called from C."""
+    return partial(foreign.drop_detached, VMExternRef(payload_type(noted)).into_raw())
+
+
+def waiting(noted):
+    """wait_in_c(), to be called from C; the first that was appended."""
+    return partial(noted.queue.get, timeout=DEADLINE)
+
+
 def drop_while_in_c(foreign, noted, payload_type=Where):
-    """drop_later() and wait_in_c() from C: however slow the machine, the main thread runs no pending call between."""
-    drop = partial(foreign.drop_detached, VMExternRef(payload_type(noted)).into_raw())
-    _, released_on = map(operator.call, [drop, partial(noted.queue.get, timeout=DEADLINE)])
+    """drop_later() and wait_in_c(), in whose midst the main thread does not drain."""
+    _, released_on = one_after_the_other(dropping(foreign, noted, payload_type), waiting(noted))
     assert released_on != threading.get_ident()
 
 
@@ -101,16 +109,15 @@ def test_released_with_the_queue_of_pending_calls_full_while_the_main_thread_com
     threads = Noted()
     raw = VMExternRef(Where(threads)).into_raw()
     # From C, so that the main thread does not run any in between.
-    *_, full, _ = map(operator.call, [*[add_pending_call] * 33, partial(held_drop, raw)])
+    *_, full, _ = one_after_the_other(*[add_pending_call] * 33, partial(held_drop, raw))
     assert full == -1
     compute(threads)
 
 
 def test_released_with_the_queue_of_pending_calls_full_while_the_main_thread_is_in_c(foreign, auto):
     threads = Noted()
-    drop = partial(foreign.drop_detached, VMExternRef(Where(threads)).into_raw())
-    wait = partial(threads.queue.get, timeout=DEADLINE)
-    *_, full, _, released_on = map(operator.call, [*[add_pending_call] * 33, drop, wait])
+    *_, full, _, released_on = one_after_the_other(
+        *[add_pending_call] * 33, dropping(foreign, threads), waiting(threads))
     assert full == -1 and released_on != threading.get_ident()
 
 
@@ -285,8 +292,7 @@ def test_set_drain_refuses(setting, error, text):
 def test_main_waits_for_the_main_thread(foreign):
     externref.set_drain("main")
     threads = Noted()
-    drop = partial(foreign.drop_detached, VMExternRef(Where(threads)).into_raw())
-    _, _, before = map(operator.call, [drop, partial(libc.usleep, 200_000), threads.copy])      # from C
+    _, _, before = one_after_the_other(dropping(foreign, threads), partial(libc.usleep, 200_000), threads.copy)
     assert not before
     compute(threads)
     assert threads == [threading.get_ident()]
@@ -394,7 +400,7 @@ def test_set_drain_stops_a_helper_that_drains(foreign, auto, setting):
 
     slow, *raws = [VMExternRef(x).into_raw() for x in (Slow(), *(Where(threads) for _ in range(5)))]
     # From C: else the main thread may be the one that drains it, and waits for itself.
-    list(map(operator.call, [partial(foreign.drop_on_thread, slow), partial(entered.queue.get, timeout=DEADLINE)]))
+    one_after_the_other(partial(foreign.drop_on_thread, slow), waiting(entered))
     externref.set_drain("main" if setting == "main" else lambda: calls.append(1))
     for raw in raws:
         assert foreign.drop_on_thread(raw) == 0

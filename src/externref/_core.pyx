@@ -242,6 +242,15 @@ cdef int refuse_value(const VMExternVTable *native) except -1:
     refuse_native(native)
 
 
+cdef inline PyObject *new_value(VMExternRef self) except NULL:
+    """What `value` gives; a new reference."""
+    cdef const VMExternVTable *native = NULL
+    cdef PyObject *payload = new_payload_reference(self, &native)
+    if payload == NULL:
+        refuse_value(native)
+    return payload
+
+
 cdef void *new_parameter = NULL         # externref.ctypes.new_parameter, once it is needed
 
 
@@ -305,11 +314,7 @@ cdef class VMExternRef:
 
         Source: Deref for VMExternRef.
         """
-        cdef const VMExternVTable *native = NULL
-        cdef PyObject *payload = new_payload_reference(self, &native)
-        if payload == NULL:
-            refuse_value(native)
-        return own_reference(payload)
+        return own_reference(new_value(self))
 
     def is_(self, cls, /):
         """Whether the value is an instance of cls, as isinstance() has it; False for a

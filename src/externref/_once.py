@@ -11,7 +11,7 @@ MAIN_ONLY = ("externref can be imported in the main interpreter of a process onl
 def is_main_interpreter() -> bool:
     for name in ("_interpreters", "_xxsubinterpreters"):    # from 3.13 on, and before
         try:
-            interpreters = __import__(name)
+            interpreters = __import__(name)     # importlib would take longer than these
         except ImportError:
             continue
         return bool(interpreters.get_current() == interpreters.get_main())

@@ -38,7 +38,7 @@ static inline void externref_aligned_free(void *block)
 #endif
 }
 
-/* How many dead blocks, and how many dead wrappers, are kept for the next reference.
+/* How many dead references are kept for the next; 0: blocks and wrappers are not in slabs, either.
  * None where a sanitizer is to see every use after free, nor where no GIL guards the lists: there an allocator
  * with a heap for each thread is CPython's own, and a dead object may not be revived. */
 #if defined(__SANITIZE_ADDRESS__) || defined(EXTERNREF_NO_FREE_LISTS) || defined(Py_GIL_DISABLED)

@@ -13,7 +13,6 @@ cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(PyObject *, Py_ssize_t) noexcept
     Py_ssize_t PyDict_GET_SIZE(PyObject *) noexcept
     void PyObject_ClearWeakRefs(PyObject *) noexcept
-    PyObject **PyObject_GET_WEAKREFS_LISTPTR(PyObject *) noexcept
 
 cdef extern from "_core/wrapper.h":
     PyObject *wrapper_alloc(PyTypeObject *) noexcept
@@ -42,8 +41,8 @@ cdef extern from *:
 
 # The dead, for the next reference to be made (GIL; without one none are kept): wrappers that owned their blocks
 # alone and keep them, the footers being right already for the next value, linked through the blocks'
-# payloads. Built with -DEXTERNREF_NO_FREE_LISTS, make+drop takes 1.40 of object()'s time in place of 0.54
-# (python -m externref bench).
+# payloads. Without them make+drop takes 525 instructions in place of 472, and 1.15 of the time (callgrind and timeit,
+# Debian's 3.11).
 cdef PyObject *spare_pairs = NULL
 cdef int spare_pair_count = 0
 
@@ -275,14 +274,9 @@ cdef descrgetfunc slow_get              # what Cython made of __get__
 
 
 cdef PyObject *value_get(PyObject *self, PyObject *ref, PyObject *owner) except NULL:
-    cdef const VMExternVTable *native = NULL
-    cdef PyObject *payload
     if ref == NULL or <PyTypeObject *>Py_TYPE(ref) != <PyTypeObject *>VMExternRef:
         return slow_get(self, ref, owner)
-    payload = new_payload_reference(<VMExternRef>ref, &native)
-    if payload == NULL:
-        refuse_value(native)
-    return payload
+    return new_value(<VMExternRef>ref)
 
 
 cdef int describe_value() except -1:
@@ -322,8 +316,8 @@ describe_value()
 
 
 def free_spares(phase, info):
-    """Frees what is kept for reuse, at the end of a full collection:
-    when CPython empties its own free lists."""
+    """Frees what counted for wrappers, at the end of each collection; at that of a full one, when CPython empties its
+    own free lists, what is kept for reuse."""
     global spare_pairs, spare_pair_count, spare_records, spare_record_count
     cdef ExternrefHold *record
     cdef PyObject *wrapper
