@@ -1,8 +1,11 @@
 """The documents agree with the code, and with each other: one drawing, one ownership table, names that exist."""
 
 import ctypes
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,3 +188,35 @@ def test_cython_example_is_the_downstream_packages():
         tested = (ROOT / "tests/downstream" / name).read_text()
         for part in block.split("\n\n"):       # as they stand, next to each other or not
             assert part.strip("\n") in tested, part
+
+
+# -- docs/debugging.md is run as it stands
+
+def test_debugging(tmp_path):
+    text = (ROOT / "docs/debugging.md").read_text()
+    program, part, snapshots, tests, mistakes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    expected, = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+
+    def run(*command, **environment):
+        return subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, **environment})
+
+    (tmp_path / "app.py").write_text(program)
+    result = run("app.py", EXTERNREF_DEBUG="1")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.replace(f"{tmp_path}/", "") == expected
+
+    (tmp_path / "parts.py").write_text("from app import *\n" + part + snapshots + mistakes)
+    result = run("parts.py")
+    assert result.returncode == 0, result.stderr
+    assert "1 x Big made at" in result.stdout and "list made at" not in result.stdout
+    assert "+ list, not tracked" in result.stdout
+    assert "ref_count  1: 1 of Python, 0 of compiled code" in result.stdout
+    said = "compiled code dropped a freed reference: Big made at"
+    assert result.stderr.startswith(f"externref: {said}") and f"['{said}" in result.stdout
+
+    (tmp_path / "test_app.py").write_text("from app import *\n" + tests)
+    result = run("-m", "pytest", "-q", "-p", "_externref_pytest", "-p", "no:cacheprovider", "--strict-markers", "test_app.py",
+                 PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONPATH=os.pathsep.join(["."] + sys.path))
+    assert "1 failed, 1 passed" in result.stdout, result.stdout
+    assert "1 reference owned by compiled code" in result.stdout

@@ -43,6 +43,11 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+if _os.environ.get("EXTERNREF_DEBUG"):
+    from externref import debug as _debug
+
+    _debug._from_environment()
+
 
 def get_include() -> str:
     """The folder that holds externref.h, for a C compiler's -I."""

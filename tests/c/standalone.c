@@ -64,7 +64,7 @@ static unsigned dice = 1;
 
 static int take_cell(size_t i)
 {
-    cells[i] = (Cell *)block_take();
+    cells[i] = (Cell *)block_take(&cells[i]);
     CHECK(cells[i] != NULL && (uintptr_t)cells[i] % sizeof(void *) == 0);
     memset(cells[i], (int)(i % 251), sizeof(Cell));
     return 0;
@@ -80,11 +80,60 @@ static int give_cell(size_t i)
     return 0;
 }
 
+/* Who is told of each. It keeps every seventh. */
+static size_t made, freed, wrongly_made;
+static void *kept[CELLS * 8];
+static size_t kept_count;
+
+static void note_made(void *cell, void *payload)
+{
+    made++;
+    wrongly_made += cell == NULL || payload < (void *)cells || payload >= (void *)(cells + CELLS);
+}
+
+static int note_freed(void *cell)
+{
+    if (++freed % 7 == 0) {
+        kept[kept_count++] = cell;
+        return 1;
+    }
+    return 0;
+}
+
+static const Watch note = {note_made, note_freed};
+
+static int check_watch(void)
+{
+    size_t given = 0, taken = 0;
+    for (int times = 0; times < 8 * CELLS; times++) {
+        size_t i;
+        if (times == CELLS) {
+            block_set_watch(&note);
+        }
+        if (times == 7 * CELLS) {
+            while (kept_count != 0) {
+                block_release(kept[--kept_count]);
+            }
+            block_set_watch(NULL);
+        }
+        dice = dice * 1103515245u + 12345u;
+        i = (dice >> 8) % CELLS;
+        if (times >= CELLS && times < 7 * CELLS) {
+            given += cells[i] != NULL;
+            taken += cells[i] == NULL;
+        }
+        CHECK((cells[i] != NULL ? give_cell(i) : take_cell(i)) == 0);
+    }
+    CHECK(made == taken && freed == given && wrongly_made == 0 && given > 0 && taken > 0);
+    return 0;
+}
+
 static int check_slabs(void)
 {
     for (size_t i = 0; i < CELLS; i++) {
         CHECK(take_cell(i) == 0);
     }
+    CHECK(check_watch() == 0);
     for (int times = 0; times < 20 * CELLS; times++) {
         size_t i;
         dice = dice * 1103515245u + 12345u;

@@ -15,9 +15,12 @@ cdef extern from "_core/slab.h":
     ctypedef struct PythonBlock "Cell":
         PyObject *payload
         VMExternData footer
-    PythonBlock *block_take() noexcept
+    PythonBlock *block_take(PyObject *payload) noexcept
     void block_give(PythonBlock *) noexcept
     void block_trim() noexcept
+
+cdef extern from "_core/guard.h":
+    const VMExternVTable guard_vtable
 
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
@@ -151,7 +154,7 @@ cdef VMExternData *new_block(PyObject *value, uint32_t handles) except NULL:
 
 cdef inline VMExternData *try_new_block(PyObject *value, uint32_t handles) noexcept:
     """new_block(), which gives NULL, without an exception, if memory is short."""
-    cdef PythonBlock *block = block_take()
+    cdef PythonBlock *block = block_take(value)
     if block == NULL:
         return NULL
     Py_INCREF(value)
@@ -185,6 +188,9 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
         return payload
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
+        return NULL
+    if data.vtable == &guard_vtable:    # it was freed before; only who tracks has such blocks
+        guard_vtable.drop_slow(data)
         return NULL
     live_freed()
     if data.vtable.drop_in_place != NULL:

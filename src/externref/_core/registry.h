@@ -136,6 +136,21 @@ static void registry_remove(uintptr_t address)
     set->used--;
 }
 
+/* Calls look() with each address that is in the set, and what keeps its block meanwhile. */
+static void registry_each(void (*look)(uintptr_t address, void *context), void *context)
+{
+    for (size_t i = 0; i < REGISTRIES; i++) {
+        const Registry *set = &registries[i];
+        registry_take(&registries[i]);
+        for (size_t j = 0; set->entries != NULL && j < (size_t)1 << set->bits; j++) {
+            if (set->entries[j] != 0) {
+                look(set->entries[j], context);
+            }
+        }
+        registry_give(&registries[i]);
+    }
+}
+
 /* Gives back what a burst of addresses took. Not as they are removed: what came once will come again, and of an
  * address that is added and removed, in bursts, growing and shrinking took 155 of the 435 instructions. */
 static void registry_trim(void)

@@ -4,6 +4,9 @@
  * a list; one that has no cell in use goes back, if there is another such. A block's cell takes its 40 bytes, where a chunk of
  * glibc's malloc takes 48.
  *
+ * While a Watch is told of every block (track.pxi), no slab has a free cell for slab_take(), and none is in the list for
+ * slab_give(): each comes to the slow paths, and nothing else has to ask whether there is a watch.
+ *
  * Where every use after free is to be seen, and where no GIL guards the list, each cell is an allocation of its own. */
 #ifndef EXTERNREF_SLAB_H
 #define EXTERNREF_SLAB_H
@@ -11,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "externref.h"
+#include "atomics.h"
 #include "memory.h"
 
 /* A block for a Python payload. */
@@ -19,20 +23,46 @@ typedef struct {
     VMExternData footer;
 } Cell;
 
+/* Who is told of every block for a Python payload, with the GIL. */
+typedef struct {
+    void (*made)(void *cell, void *payload); /* the cell is taken, and not written to */
+    int (*freed)(void *cell); /* whether the cell is to be kept: block_release() gives it back then */
+} Watch;
+
 #if EXTERNREF_FREE_LIST_LIMIT == 0
 
-static void *block_take(void)
-{
-    return externref_aligned_alloc(sizeof(void *), sizeof(Cell));
-}
+static const Watch *block_watch; /* atomic; NULL: nobody */
 
-static void block_give(void *cell)
+static void block_release(void *cell)
 {
     externref_aligned_free(cell);
 }
 
+static void *block_take(void *payload)
+{
+    const Watch *watch = (const Watch *)atomic_pointer_load((void **)&block_watch);
+    void *cell = externref_aligned_alloc(sizeof(void *), sizeof(Cell));
+    if (watch != NULL && cell != NULL) {
+        watch->made(cell, payload);
+    }
+    return cell;
+}
+
+static void block_give(void *cell)
+{
+    const Watch *watch = (const Watch *)atomic_pointer_load((void **)&block_watch);
+    if (watch == NULL || !watch->freed(cell)) {
+        block_release(cell);
+    }
+}
+
 static void block_trim(void)
 {
+}
+
+static void block_set_watch(const Watch *watch)
+{
+    atomic_pointer_store((void **)&block_watch, (void *)watch);
 }
 
 #else
@@ -56,9 +86,11 @@ typedef struct Slab {
 typedef struct {
     Slab list; /* its head, without a cell */
     Slab *spare; /* one that had no cell in use when it was last looked at, or NULL */
+    void **apart; /* while a Watch is told: the free cells of all slabs, linked through their first words */
+    const Watch *watch;
 } Slabs;
 
-#  define NO_SLABS(slabs) {{&(slabs).list, &(slabs).list, NULL, NULL, NULL, 0, 0}, NULL}
+#  define NO_SLABS(slabs) {{&(slabs).list, &(slabs).list, NULL, NULL, NULL, 0, 0}, NULL, NULL, NULL}
 
 static inline Slab *slab_of(void *cell, size_t start)
 {
@@ -81,11 +113,73 @@ static void slab_unlink(Slab *slab)
     slab->is_listed = 0;
 }
 
-/* Sees to it that the first slab of the list has a free cell; whether one could be had. */
-static int slab_find(Slabs *slabs, size_t size, size_t start)
+static Slab *slab_make(size_t start)
+{
+    char *memory = (char *)externref_aligned_alloc_any(SLAB_SIZE, SLAB_USED);
+    Slab *slab;
+    if (memory == NULL) {
+        return NULL;
+    }
+    slab = (Slab *)(memory + start);
+    slab->given = NULL;
+    slab->fresh = (char *)(slab + 1);
+    slab->end = memory + SLAB_USED;
+    slab->used = 0;
+    return slab;
+}
+
+static void slab_put_apart(Slabs *slabs, void *cell)
+{
+    *(void ***)cell = slabs->apart;
+    slabs->apart = (void **)cell;
+}
+
+static void slab_put_all_apart(Slabs *slabs, Slab *slab, size_t size)
+{
+    while (slab->given != NULL) {
+        void *cell = slab->given;
+        slab->given = *(void ***)cell;
+        slab_put_apart(slabs, cell);
+    }
+    for (; (size_t)(slab->end - slab->fresh) >= size; slab->fresh += size) {
+        slab_put_apart(slabs, slab->fresh);
+    }
+}
+
+/* Has the first slab of the list one free cell, and tells the watch whose. */
+static int slab_find_watched(Slabs *slabs, size_t size, size_t start, void *payload)
+{
+    void *cell;
+    Slab *slab;
+    if (slabs->apart == NULL) {
+        slab = slab_make(start);
+        if (slab == NULL) {
+            return 0;
+        }
+        slab->is_listed = 0;
+        slab_put_all_apart(slabs, slab, size);
+    }
+    cell = slabs->apart;
+    slabs->apart = *(void ***)cell;
+    slabs->watch->made(cell, payload);
+    if (slabs->list.next != &slabs->list) {
+        slab_unlink(slabs->list.next); /* that of the cell before */
+    }
+    slab = slab_of(cell, start);
+    *(void ***)cell = NULL;
+    slab->given = (void **)cell;
+    slab_link(slabs, slab);
+    slab->is_listed = 0; /* for slab_give() */
+    return 1;
+}
+
+/* Sees to it that the first slab of the list has a free cell, for this payload; whether one could be had. */
+static int slab_find(Slabs *slabs, size_t size, size_t start, void *payload)
 {
     Slab *slab = slabs->list.next;
-    char *memory;
+    if (slabs->watch != NULL) {
+        return slab_find_watched(slabs, size, start, payload);
+    }
     while (slab != &slabs->list) {
         if (slab->given != NULL || (size_t)(slab->end - slab->fresh) >= size) {
             return 1;
@@ -93,15 +187,10 @@ static int slab_find(Slabs *slabs, size_t size, size_t start)
         slab_unlink(slab);
         slab = slabs->list.next;
     }
-    memory = (char *)externref_aligned_alloc_any(SLAB_SIZE, SLAB_USED);
-    if (memory == NULL) {
+    slab = slab_make(start);
+    if (slab == NULL) {
         return 0;
     }
-    slab = (Slab *)(memory + start);
-    slab->given = NULL;
-    slab->fresh = (char *)(slab + 1);
-    slab->end = memory + SLAB_USED;
-    slab->used = 0;
     slab_link(slabs, slab);
     return 1;
 }
@@ -113,12 +202,12 @@ static void slab_free(Slab *slab, size_t start)
 }
 
 /* A cell, or NULL. */
-static inline void *slab_take(Slabs *slabs, size_t size, size_t start)
+static inline void *slab_take(Slabs *slabs, size_t size, size_t start, void *payload)
 {
     Slab *slab = slabs->list.next;
     void *cell = slab->given;
     if (cell == NULL && (size_t)(slab->end - slab->fresh) < size) {
-        if (!slab_find(slabs, size, start)) {
+        if (!slab_find(slabs, size, start, payload)) {
             return NULL;
         }
         slab = slabs->list.next;
@@ -139,6 +228,14 @@ static inline void *slab_take(Slabs *slabs, size_t size, size_t start)
 static void slab_given(Slabs *slabs, Slab *slab, size_t start)
 {
     if (!slab->is_listed) {
+        if (slabs->watch != NULL) {
+            void *cell = slab->given;
+            slab->given = NULL;
+            if (!slabs->watch->freed(cell)) {
+                slab_put_apart(slabs, cell);
+            }
+            return;
+        }
         slab_link(slabs, slab);
     }
     if (slab->used == 0 && slabs->spare != slab) {
@@ -172,9 +269,9 @@ static void slab_trim(Slabs *slabs, size_t start)
 
 static Slabs block_slabs = NO_SLABS(block_slabs);
 
-static void *block_take(void)
+static void *block_take(void *payload)
 {
-    return slab_take(&block_slabs, sizeof(Cell), 0);
+    return slab_take(&block_slabs, sizeof(Cell), 0, payload);
 }
 
 static void block_give(void *cell)
@@ -185,6 +282,44 @@ static void block_give(void *cell)
 static void block_trim(void)
 {
     slab_trim(&block_slabs, 0);
+}
+
+/* Gives back what the watch kept. */
+static void block_release(void *cell)
+{
+    slab_put_apart(&block_slabs, cell);
+}
+
+/* From now on this watch is told, or none with NULL: nothing that it kept is left then. */
+static void block_set_watch(const Watch *watch)
+{
+    Slabs *const slabs = &block_slabs;
+    slabs->spare = NULL;
+    slabs->watch = watch;
+    while (slabs->list.next != &slabs->list) {
+        Slab *slab = slabs->list.next;
+        slab_unlink(slab);
+        slab_put_all_apart(slabs, slab, sizeof(Cell));
+    }
+    if (watch != NULL) {
+        return;
+    }
+    while (slabs->apart != NULL) {
+        void *cell = slabs->apart;
+        Slab *slab = slab_of(cell, 0);
+        slabs->apart = *(void ***)cell;
+        *(void ***)cell = slab->given;
+        slab->given = (void **)cell;
+        if (!slab->is_listed) {
+            slab_link(slabs, slab);
+        }
+    }
+    for (Slab *slab = slabs->list.next, *next; slab != &slabs->list; slab = next) {
+        next = slab->next;
+        if (slab->used == 0) {
+            slab_free(slab, 0);
+        }
+    }
 }
 
 #endif

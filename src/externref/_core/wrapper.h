@@ -139,7 +139,7 @@ static inline PyObject *wrapper_alloc(PyTypeObject *type)
     if (wrappers_uncounted >= WRAPPERS_COUNTED) {
         wrapper_count(type);
     }
-    cell = (WrapperCell *)slab_take(&wrapper_slabs, sizeof(WrapperCell), WRAPPER_START);
+    cell = (WrapperCell *)slab_take(&wrapper_slabs, sizeof(WrapperCell), WRAPPER_START, NULL);
     if (cell == NULL) {
         return NULL;
     }

@@ -315,24 +315,30 @@ prepare_type()
 describe_value()
 
 
+cdef void free_spare_pairs() noexcept:
+    global spare_pairs, spare_pair_count
+    cdef PyObject *wrapper
+    cdef PythonBlock *block
+    while spare_pairs != NULL:
+        wrapper = spare_pairs
+        block = block_of(<VMExternData *>data_slot(wrapper)[0])
+        spare_pairs = block.payload
+        spare_pair_count -= 1
+        block_give(block)
+        wrapper_dispose(wrapper)
+
+
 def free_spares(phase, info):
     """Frees what counted for wrappers, at the end of each collection; at that of a full one, when CPython empties its
     own free lists, what is kept for reuse."""
-    global spare_pairs, spare_pair_count, spare_records, spare_record_count
+    global spare_records, spare_record_count
     cdef ExternrefHold *record
-    cdef PyObject *wrapper
-    cdef PythonBlock *block
     if phase != "stop":
         return
     wrapper_collected()
     if info["generation"] != 2:
         return
-    while spare_pairs != NULL:
-        wrapper = spare_pairs
-        block = block_of(<VMExternData *>data_slot(wrapper)[0])
-        spare_pairs = block.payload
-        block_give(block)
-        wrapper_dispose(wrapper)
+    free_spare_pairs()
     block_trim()
     wrapper_trim()
     registry_trim()
@@ -340,7 +346,7 @@ def free_spares(phase, info):
         record = spare_records
         spare_records = record.next
         free(record)
-    spare_pair_count = spare_record_count = 0
+    spare_record_count = 0
 
 
 gc.callbacks.append(free_spares)

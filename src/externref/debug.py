@@ -1,0 +1,312 @@
+"""Where references go: leaks, with the lines that made them, and mistakes of compiled code.
+
+    >>> from externref import debug
+    >>> with debug.track() as tracker:
+    ...     ptr = VMExternRef(Big()).into_raw()
+    >>> print(tracker.report())
+    1 reference owned by compiled code
+      1 x Big made at app.py:2 in <module>, moved out at app.py:2 in <module>
+
+While somebody tracks, each making of a reference, each into_raw() and each as_raw() notes the calls that it is in;
+otherwise nothing here costs anything. With EXTERNREF_DEBUG=1 in the environment a process tracks from the import of
+externref on and reports on stderr when it ends.
+
+docs/debugging.md goes through the kinds of leaks. Tracking is the process's: all threads. All of it needs the GIL.
+"""
+
+import atexit
+import gc
+import os
+import sys
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from types import CodeType
+from typing import NamedTuple, Self, TypeVar
+
+from externref import _core
+
+__all__ = ["Block", "Difference", "Event", "Snapshot", "Tracker", "describe", "live", "snapshot", "track"]
+
+_T = TypeVar("_T")
+
+
+class Event(NamedTuple):
+    """What happened to a block, and in which calls."""
+
+    what: str
+    """"made", "moved out" (by into_raw()), "lent" (by as_raw()) or "freed"."""
+    calls: tuple[tuple[CodeType, int], ...]
+    """Code and line of each call, innermost first; none on a thread that was not in Python code."""
+
+    @property
+    def place(self) -> str:
+        """The innermost call outside of this package: "app.py:12 in load"."""
+        return _core._told_place(self.calls)
+
+    @property
+    def stack(self) -> traceback.StackSummary:
+        """The calls as `traceback` has them, the outermost first."""
+        return traceback.StackSummary.from_list(
+            [traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+             for code, line in reversed(self.calls)])
+
+
+class Block(NamedTuple):
+    """One block as it was looked at; sizes in bytes."""
+
+    address: int
+    """Of the footer: the raw pointer."""
+    payload_type: str
+    strong_count: int
+    """All owners; 0 if compiled code dropped the last and the drain is still to come."""
+    handles: int
+    """Owners that are the package's own: VMExternRef objects, and what it holds for a call, a table or a store."""
+    lends: int
+    """How many lend the pointer now: an open borrow(), a ctypes argument, an entry of an activations table."""
+    lent_for_good: bool
+    """as_raw() was called: the collector leaves cycles through the block alone."""
+    handed_out: bool
+    """from_raw() knows the address."""
+    payload_size: int
+    payload_align: int
+    serial: int
+    """In the order of their making while somebody tracked, from 1 on; 0 for others."""
+    history: tuple[Event, ...]
+    """The making, and the newest events after it, as far as somebody tracked."""
+
+    @property
+    def raw_owners(self) -> int:
+        """Owners that are compiled code's: moved out by into_raw(), or cloned there."""
+        return max(self.strong_count - self.handles, 0)
+
+    @property
+    def lent(self) -> bool:
+        """Whether compiled code may have the pointer without being an owner."""
+        return self.lent_for_good or self.lends > 0
+
+    @property
+    def leaks(self) -> bool:
+        """Whether something other than Python keeps it: a raw owner, or as_raw(), whose cycles are not collected."""
+        return self.raw_owners > 0 or self.lent_for_good
+
+    def __str__(self) -> str:
+        told = [f"{self.payload_type} {', '.join(f'{event.what} at {event.place}' for event in self.history)}".rstrip()]
+        if not self.history:
+            told.append("not tracked")
+        if self.raw_owners > 1:
+            told.append(f"{self.raw_owners} owners")
+        return ", ".join(told)
+
+
+def _blocks(rows: "Iterable[_core._Row]") -> list[Block]:
+    return [Block(*facts, record.serial if record else 0,
+                  tuple(Event(what, calls) for what, calls in record.events) if record else ())
+            for *facts, record in rows]
+
+
+def live() -> list[Block]:
+    """The blocks that live: those made while somebody tracked, the oldest first; if nobody tracks, those whose address
+    was handed out. Runs no finalizer."""
+    return _blocks(_core._tracked() if _active else _core._registered())
+
+
+def describe(ref: "_core.VMExternRef[object]", /) -> str:
+    """A drawing of the reference's block with what is in it now, of several lines. MovedError if it is spent."""
+    block, = _blocks([_core._row(ref)])
+    start = block.address - (block.payload_size + 7) // 8 * 8
+    owners = f"{block.handles} of Python, {block.raw_owners} of compiled code"
+    lent = "for good, by as_raw()" if block.lent_for_good else f"{block.lends} times" if block.lends else "no"
+    lines = [f"{start:#x}  payload    {block.payload_type}, {block.payload_size} bytes",
+             f"{block.address:#x}  ref_count  {block.strong_count}: {owners}       <- raw pointer",
+             f"{block.address + 8:#x}  value_ptr  {start:#x}",
+             f"{block.address + 16:#x}  vtable",
+             f"{block.address + 24:#x}  host word  handles {block.handles}, lent: {lent}, "
+             f"known to from_raw(): {'yes' if block.handed_out else 'no'}"]
+    return "\n".join([*lines, *(f"{event.what} at {event.place}" for event in block.history)])
+
+
+def _report(blocks: Iterable[Block], mistakes: Iterable[str]) -> str:
+    """Paragraphs of a heading and a line for each kind, or nothing."""
+    kinds: dict[str, Counter[str]] = {"owned by compiled code": Counter(),
+                                      "lent for good, whose cycles are not collected": Counter()}
+    owned, lent = kinds.values()
+    for block in blocks:
+        if block.leaks:
+            (owned if block.raw_owners else lent)[str(block)] += 1
+    lines = []
+    for heading, kind in kinds.items():
+        if kind:
+            lines.append(f"{_count(kind.total(), 'reference')} {heading}")
+            lines += [f"  {count} x {told}" for told, count in kind.items()]
+    found = Counter(mistakes)
+    if found:
+        lines.append(f"{_count(found.total(), 'mistake')} found")
+        lines += [f"  {count} x {told}" for told, count in found.items()]
+    return "\n".join(lines)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+class Tracker:
+    """What track() gives: tracks in its with block, once."""
+
+    def __init__(self, frames: int, guard: int) -> None:
+        self._frames, self._guard = frames, guard
+        self._begun = 0         # the first serial that is its own; 0: not yet
+        self._mistakes_before = 0
+        self._found: tuple[list[Block], list[str]] | None = None     # at the block's end
+
+    def __enter__(self) -> Self:
+        if self._begun or self._found is not None:
+            raise RuntimeError("this tracker was used already; each with block takes a track() of its own")
+        _active.append(self)
+        _retrack()
+        self._begun = _core._newest_serial() + 1
+        self._mistakes_before = _core._mistakes_made()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._found = self._look(), self.mistakes()
+        finally:
+            _active.remove(self)
+            _retrack()
+
+    def _look(self) -> list[Block]:
+        gc.collect()
+        _core.drain()
+        gc.collect()        # what finalizers left
+        return self.live()
+
+    def _require_begun(self) -> None:
+        if not self._begun:
+            raise RuntimeError("this tracker has not begun: `with debug.track() as tracker:`")
+
+    def live(self) -> list[Block]:
+        """The blocks that were made since the with block began and live: now, or as it ended."""
+        self._require_begun()
+        if self._found is not None:
+            return list(self._found[0])
+        return [block for block in live() if block.serial >= self._begun]
+
+    def leaks(self) -> list[Block]:
+        """Those of live() that compiled code owns, or that were lent for good. Within the with block it collects
+        garbage and drains first; after it, as of its end. What is moved out, and rightly so, is among them."""
+        self._require_begun()
+        blocks = self._found[0] if self._found is not None else self._look()
+        return [block for block in blocks if block.leaks]
+
+    def mistakes(self) -> list[str]:
+        """What compiled code did to blocks that were not its own, in words, as far as it was found since the with block
+        began, the newest thousand. Each was said on stderr, too."""
+        self._require_begun()
+        if self._found is not None:
+            return list(self._found[1])
+        return _core._mistakes(self._mistakes_before)
+
+    def report(self) -> str:
+        """leaks() and mistakes() in words, alike ones counted together; "" if there are none."""
+        return _report(self.leaks(), self.mistakes())
+
+
+_active: list[Tracker] = []
+
+
+def _retrack() -> None:
+    _core._track(max((tracker._frames for tracker in _active), default=0),
+                 max((tracker._guard for tracker in _active), default=0))
+
+
+def track(*, frames: int = 16, guard: int = 0) -> Tracker:
+    """Track in a with block: `with debug.track() as tracker:`.
+
+    frames: so many of the innermost calls are noted of each event, at least 1.
+    guard: so many freed blocks are kept, 40 bytes and their history each. Compiled code that drops one of them again is
+        said on stderr at once, with the block's history; one that clones it or writes to it is found at the next look:
+        by mistakes(), at the with block's end, or when the block is let go.
+    Raises ValueError if one is too small. Trackers may nest: the largest figures count.
+
+    References that were made before are not tracked. Nor are native payloads made by externref_new_anywhere(), without
+    the GIL; other native payloads are, but are not guarded.
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, not {frames}")
+    if guard < 0:
+        raise ValueError(f"guard must be at least 0, not {guard}")
+    return Tracker(frames, guard)
+
+
+class Difference(NamedTuple):
+    """What one snapshot has, and another has not."""
+
+    new: list[Block]
+    gone: list[Block]
+    changed: list[tuple[Block, Block]]
+    """Of other owners, or lent otherwise: before, after."""
+
+    def __str__(self) -> str:
+        lines = [f"+ {block}" for block in self.new] + [f"- {block}" for block in self.gone]
+        for before, after in self.changed:
+            lines.append(f"~ {after}: strong_count {before.strong_count} -> {after.strong_count}, "
+                         f"handles {before.handles} -> {after.handles}, lends {before.lends} -> {after.lends}")
+        return "\n".join(lines)
+
+
+class Snapshot:
+    """live() at one time; `after - before` is their Difference."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+
+    def __sub__(self, before: Self) -> Difference:
+        if not isinstance(before, Snapshot):
+            return NotImplemented
+        here, there = ({(block.address, block.serial): block for block in side.blocks} for side in (self, before))
+        both = [(there[key], here[key]) for key in here if key in there]
+        return Difference([block for key, block in here.items() if key not in there],
+                          [block for key, block in there.items() if key not in here],
+                          [(old, new) for old, new in both if _owners(old) != _owners(new)])
+
+
+def _owners(block: Block) -> tuple[int, int, int, bool]:
+    return block.strong_count, block.handles, block.lends, block.lent_for_good
+
+
+def snapshot() -> Snapshot:
+    """The blocks that live() lists, for a comparison."""
+    return Snapshot(live())
+
+
+# -- EXTERNREF_DEBUG
+
+_GUARDED = 10_000
+
+
+def _track_process(setting: str) -> None:
+    """Tracks from now to the process's end, and reports on stderr then. The setting is "1", "guard" or "guard=N"."""
+    name, _, most = setting.partition("=")
+    if setting != "1" and (name != "guard" or not (most or str(_GUARDED)).isdecimal()):
+        warnings.warn(f'EXTERNREF_DEBUG is {setting!r}, and not 1, guard or guard=N: it is taken for 1', RuntimeWarning,
+                      stacklevel=2)
+        name = "1"
+    tracker = track(guard=int(most or _GUARDED) if name == "guard" else 0)
+    tracker.__enter__()
+
+    def report() -> None:
+        tracker.__exit__()
+        text = tracker.report()
+        if text:
+            print("\n".join(f"externref: {line}" if not line.startswith(" ") else line for line in text.splitlines()),
+                  file=sys.stderr, flush=True)
+
+    atexit.register(report)
+
+
+def _from_environment() -> None:
+    setting = os.environ.get("EXTERNREF_DEBUG", "")
+    if setting not in ("", "0"):
+        _track_process(setting)

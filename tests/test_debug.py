@@ -1,0 +1,450 @@
+"""externref.debug finds what leaks, with the line that made it, and what compiled code does to blocks not its own."""
+
+import ctypes
+import gc
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import externref
+from externref import VMExternRef, abi, debug
+from support import on_native_threads, one_after_the_other
+
+held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+held_clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
+
+
+class Big:
+    pass
+
+
+def line():
+    """Of the caller, in a report."""
+    return f"{__file__}:{sys._getframe(1).f_lineno}"
+
+
+def moved_out():
+    return VMExternRef(Big()).into_raw()
+
+
+def run_python(program, **environment):
+    """What a program writes on stdout and stderr."""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **environment})
+    assert result.returncode == 0, result.stderr
+    return result.stdout, result.stderr
+
+
+# -- Planted leaks, one of each kind
+
+def test_a_forgotten_into_raw():
+    with debug.track() as tracker:
+        raws = [moved_out() for _ in range(3)]
+        mine = VMExternRef(Big())
+    leaks = tracker.leaks()
+    place = f"{__file__}:{moved_out.__code__.co_firstlineno + 1} in moved_out"
+    assert [(leak.payload_type, leak.raw_owners, leak.handles) for leak in leaks] == 3 * [("Big", 1, 0)]
+    assert {leak.address for leak in leaks} == set(raws)
+    assert [event.what for event in leaks[0].history] == ["made", "moved out"]
+    assert tracker.report() == (f"3 references owned by compiled code\n  3 x Big made at {place}, moved out at {place}")
+    for raw in raws:
+        VMExternRef.from_raw(raw)
+    mine.drop()
+
+
+def test_an_as_raw_that_is_kept():
+    with debug.track() as tracker:
+        ref = VMExternRef(Big())
+        raw = ref.as_raw(); held_clone(raw); lent = line()
+        del ref
+        leak, = tracker.leaks()
+        assert (leak.raw_owners, leak.lent, leak.lent_for_good) == (1, True, True)
+        assert f"lent at {lent} in test_an_as_raw_that_is_kept" in tracker.report()
+        VMExternRef.from_raw(raw)
+        assert not tracker.leaks()
+
+
+def test_a_cycle_through_a_lent_pointer():
+    def leak():
+        big = Big()
+        big.ref = VMExternRef(big)
+        return big.ref.as_raw(), line()
+
+    with debug.track() as tracker:
+        raw, place = leak()
+    found, = tracker.leaks()
+    assert (found.address, found.raw_owners, found.lent_for_good) == (raw, 0, True)
+    assert tracker.report().startswith("1 reference lent for good, whose cycles are not collected\n  1 x Big made at ")
+    assert f"lent at {place} in leak" in tracker.report()
+    del VMExternRef.clone_from_raw(raw).value.ref
+
+
+def test_a_clone_too_many_in_c():
+    with debug.track() as tracker:
+        raw = moved_out()
+        one_after_the_other(lambda: held_clone(raw), lambda: held_drop(raw))
+        held_clone(raw)
+    leak, = tracker.leaks()
+    assert leak.raw_owners == 2
+    assert tracker.report().endswith(", 2 owners")
+    for _ in range(2):
+        VMExternRef.from_raw(raw)
+
+
+def test_a_trackers_balance_of_what_is_right_is_nothing():
+    with debug.track(guard=10) as tracker:
+        refs = [VMExternRef(i) for i in range(2000)]
+        copies = [ref.clone() for ref in refs]
+        for ref in refs:
+            VMExternRef.from_raw(ref.into_raw()).drop()
+        with copies[0].borrow() as raw:
+            VMExternRef.clone_from_raw(raw)
+            assert [block for block in tracker.live() if block.lends] != []
+            assert not tracker.leaks()
+        held_drop(copies[1].into_raw())
+    assert (tracker.leaks(), tracker.mistakes(), tracker.report()) == ([], [], "")
+    assert len(tracker.live()) == 1998 + 1
+
+
+# -- What it lists
+
+def test_without_tracking_the_registered_are_listed():
+    ref, secret = VMExternRef(Big()), VMExternRef(Big())
+    raw = ref.as_raw()
+    block, = debug.live()
+    assert block[:7] == (raw, "Big", 1, 1, 0, True, True)
+    assert (block.payload_size, block.payload_align, block.serial, block.history) == (8, 8, 0, ())
+    assert str(block) == "Big, not tracked"
+    with debug.track():
+        assert debug.live() == []
+        fresh = VMExternRef(1)
+        assert [block.payload_type for block in debug.live()] == ["int"]
+    del secret, fresh
+
+
+def test_thousands_are_listed_and_slabs_are_in_order_afterwards():
+    before = [VMExternRef(i) for i in range(3000)]
+    del before[::3]
+    with debug.track():
+        during = [VMExternRef(i) for i in range(3000)]
+        del before[::2]
+        assert len(debug.live()) == 3000
+        assert len({block.address for block in debug.live()}) == 3000
+        del during[::2]
+        assert len(debug.live()) == 1500
+    after = [VMExternRef(i) for i in range(3000)]
+    everything = before + during + after
+    assert len(set(everything)) == len(everything) == externref.stats().live_blocks
+    assert [ref.value for ref in during] == list(range(1, 3000, 2))
+
+
+def test_differences():
+    with debug.track():
+        ref, gone = VMExternRef(1), VMExternRef(2.5)
+        before = debug.snapshot()
+        clone = ref.clone()
+        del gone
+        fresh = VMExternRef("s")
+        difference = debug.snapshot() - before
+    assert [block.payload_type for block in difference.new] == ["str"]
+    assert [block.payload_type for block in difference.gone] == ["float"]
+    (old, new), = difference.changed
+    assert (old.handles, new.handles) == (1, 2)
+    assert [text[0] for text in str(difference).splitlines()] == ["+", "-", "~"]
+    with pytest.raises(TypeError):
+        before - 1
+    del clone, fresh
+
+
+def test_a_drawing_of_one_block():
+    ref = VMExternRef([])
+    raw = held_clone(ref.as_raw())
+    with ref.borrow():
+        text = debug.describe(ref)
+    assert f"{raw:#x}  ref_count  3: 2 of Python, 1 of compiled code" in text
+    assert f"{raw + abi.VALUE_PTR_OFFSET:#x}  value_ptr  {raw - 8:#x}" in text
+    assert "payload    list, 8 bytes" in text
+    assert "lent: for good, by as_raw(), known to from_raw(): yes" in text
+    VMExternRef.from_raw(raw)
+    ref.drop()
+    with pytest.raises(externref.MovedError):
+        debug.describe(ref)
+
+
+def test_the_newest_events_and_the_making_are_kept():
+    with debug.track(frames=1) as tracker:
+        ref = VMExternRef(1)
+        for _ in range(100):
+            ref = VMExternRef.from_raw(ref.into_raw())
+        block, = tracker.live()
+        assert len(block.history) == 64
+        assert [event.what for event in block.history[:2]] == ["made", "moved out"]
+        assert {len(event.calls) for event in block.history} == {1}
+        stack = block.history[0].stack
+        assert stack[0].name == "test_the_newest_events_and_the_making_are_kept"
+        assert "VMExternRef(1)" in stack.format()[0]
+
+
+def test_calls_are_listed_to_the_depth_asked_for():
+    def deep(n):
+        return deep(n - 1) if n else VMExternRef(Big())
+
+    with debug.track(frames=5) as tracker:
+        ref = deep(20)
+        block, = tracker.live()
+        assert [frame.name for frame in block.history[0].stack] == 5 * ["deep"]
+    del ref
+
+
+def test_what_a_call_boxes_is_made_at_the_call():
+    give = externref.Function(abi.clone_address, "m", "w")      # what is moved to it, and what it returns: two owners
+    with debug.track() as tracker:
+        raw = give(Big()); place = line()
+    leak, = tracker.leaks()
+    assert (leak.address, leak.raw_owners) == (raw, 2)
+    assert f"Big made at {place}" in str(leak)
+    for _ in range(2):
+        held_drop(raw)
+    externref.drain()
+
+
+# -- Trackers
+
+def test_trackers_nest():
+    with debug.track() as outer:
+        first = VMExternRef(1)
+        with debug.track(guard=3) as inner:
+            second = VMExternRef(2.5)
+            assert [block.payload_type for block in inner.live()] == ["float"]
+        third = VMExternRef("s")
+        assert [block.payload_type for block in outer.live()] == ["int", "float", "str"]
+    assert [block.payload_type for block in inner.live()] == ["float"]
+    del first, second, third
+
+
+def test_a_tracker_is_used_once():
+    tracker = debug.track()
+    with pytest.raises(RuntimeError, match="has not begun"):
+        tracker.leaks()
+    with tracker:
+        pass
+    with pytest.raises(RuntimeError, match="used already"), tracker:
+        pass
+
+
+@pytest.mark.parametrize("arguments", [{"frames": 0}, {"guard": -1}])
+def test_figures_that_are_too_small(arguments):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be at least"):
+        debug.track(**arguments)
+
+
+def test_tracking_leaves_an_exception_and_a_collection_alone():
+    # The making is in the midst of an exception's way, and a collection is due.
+    class Finalized:
+        def __del__(self):
+            self.ref = VMExternRef(self)    # makes one while a block is made, or freed
+
+    with debug.track(guard=5) as tracker:
+        for i in range(3000):
+            Finalized().self = VMExternRef([i])
+            try:
+                try:
+                    raise KeyError(i)
+                finally:
+                    VMExternRef({})
+            except KeyError as error:
+                assert error.args == (i,)
+    gc.collect()
+    assert tracker.mistakes() == []
+
+
+def test_threads_make_and_free_while_trackers_come_and_go():
+    stop = threading.Event()
+    failures = []
+
+    def work():
+        while not stop.is_set():
+            refs = [VMExternRef(i) for i in range(50)]
+            raws = [ref.clone().into_raw() for ref in refs]
+            for raw, ref in zip(raws, refs, strict=True):
+                if VMExternRef.from_raw(raw) != ref:
+                    failures.append(raw)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(30):
+        with debug.track(frames=2, guard=turn % 3 * 20) as tracker:
+            debug.live()
+            debug.snapshot()
+        assert tracker.mistakes() == []
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_native_threads_drop_while_tracked():
+    with debug.track(guard=100) as tracker:
+        raws = [moved_out() for _ in range(200)]
+        for some in range(0, 200, 8):
+            on_native_threads(*[(abi.drop_address, raw) for raw in raws[some:some + 8]])
+        externref.drain()
+        assert tracker.live() == []
+    assert tracker.mistakes() == []
+
+
+# -- Mistakes of compiled code: in processes of their own, whose memory they may break
+
+MISTAKES = """
+import ctypes, sys
+from externref import VMExternRef, abi, debug, drain, set_drain
+set_drain("main")
+held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+free_drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+held_clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
+class Big: pass
+with debug.track(guard=100) as tracker:
+    raw = VMExternRef(Big()).into_raw()
+    {mistake}
+for mistake in tracker.mistakes(): print(mistake)
+"""
+
+KINDS = {
+    "dropped a freed reference": "held_drop(raw); drain(); held_drop(raw)",
+    "dropped a freed reference, without the GIL": "held_drop(raw); drain(); free_drop(raw)",
+    "dropped a freed reference 3 times": "held_drop(raw); drain(); [free_drop(raw) for _ in range(3)]",
+    "cloned a freed reference": "held_drop(raw); drain(); held_clone(raw)",
+    "wrote to a freed reference": "held_drop(raw); drain(); ctypes.c_void_p.from_address(raw + 8).value = 1",
+    "dropped a reference more often than there were owners": "list(map(held_drop, [raw, raw]))",
+    "dropped a reference that Python still owns":
+        "ref = VMExternRef.from_raw(raw); ref.as_raw(); held_drop(raw); drain(); del ref",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mistake_is_said_at_once_and_kept(kind):
+    out, err = run_python(MISTAKES.format(mistake=KINDS[kind]))
+    what = kind.partition(",")[0]
+    first = out.splitlines()[0]
+    assert re.fullmatch(rf"compiled code {what}: Big made at <string>:10 in <module>, moved out at <string>:10 in <module>.*", first)
+    assert err.startswith(f"externref: compiled code {what.partition(' 3')[0]}: Big made at <string>:10")
+
+
+def test_the_oldest_of_the_guarded_go_first():
+    out, err = run_python("""
+import ctypes
+from externref import VMExternRef, abi, debug
+clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
+with debug.track(guard=3) as tracker:
+    raw = VMExternRef("first").as_raw()
+    VMExternRef(1); VMExternRef(2)
+    clone(raw)
+    VMExternRef(3); print(len(tracker.mistakes()), flush=True)
+    VMExternRef(4); print(len(tracker.mistakes()), flush=True)
+""")
+    assert out.split() == ["1", "1"]
+    assert err.count("cloned a freed reference: str made at <string>:6") == 1
+
+
+# -- The environment
+
+PROGRAM = """
+from externref import VMExternRef
+class Big: pass
+def load():
+    return VMExternRef(Big()).into_raw()
+raws = [load(), load()]
+kept = VMExternRef(3)
+lent = VMExternRef(kept); lent.as_raw()
+"""
+
+
+def test_a_process_reports_when_it_ends():
+    assert run_python(PROGRAM, EXTERNREF_DEBUG="") == ("", "")
+    assert run_python(PROGRAM, EXTERNREF_DEBUG="0") == ("", "")
+    for setting in "1", "guard", "guard=5":
+        assert run_python(PROGRAM, EXTERNREF_DEBUG=setting) == ("", """\
+externref: 2 references owned by compiled code
+  2 x Big made at <string>:5 in load, moved out at <string>:5 in load
+externref: 1 reference lent for good, whose cycles are not collected
+  1 x VMExternRef made at <string>:8 in <module>, lent at <string>:8 in <module>
+""")
+
+
+def test_a_process_without_leaks_is_silent():
+    assert run_python("import externref; ref = externref.VMExternRef(1); ref.clone()", EXTERNREF_DEBUG="1") == ("", "")
+
+
+def test_another_setting_is_warned_of():
+    out, err = run_python("import externref", EXTERNREF_DEBUG="guard=many")
+    assert "RuntimeWarning: EXTERNREF_DEBUG is 'guard=many', and not 1, guard or guard=N: it is taken for 1" in err
+
+
+# -- pytest's plugin
+
+TESTS_OF_A_USER = """
+import unittest
+import pytest
+from externref import VMExternRef
+
+def leak():
+    return VMExternRef([]).into_raw()
+
+def test_fixture(externref_no_leaks):
+    leak()
+    assert len(externref_no_leaks.leaks()) == 1
+
+@pytest.mark.externref_no_leaks
+def test_marker():
+    leak()
+
+@pytest.mark.externref_no_leaks(guard=10)
+def test_marker_and_fixture(externref_no_leaks):
+    VMExternRef([]).clone()
+
+class TestOld(unittest.TestCase):
+    @pytest.mark.externref_no_leaks
+    def test_in_a_class(self):
+        leak()
+
+@pytest.mark.externref_no_leaks
+def test_that_fails_of_itself():
+    ref = VMExternRef([]); ref.as_raw()
+    assert ref is None
+
+def test_without():
+    leak()
+"""
+
+
+def test_the_fixture_and_the_marker(tmp_path):
+    (tmp_path / "test_it.py").write_text(TESTS_OF_A_USER)
+    result = subprocess.run([sys.executable, "-m", "pytest", "-p", "_externref_pytest", "-p", "no:cacheprovider", "-rA", "-q",
+                             "--strict-markers", str(tmp_path / "test_it.py")], capture_output=True, text=True, cwd=tmp_path,
+                            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    outcome = dict(reversed(found) for found in re.findall(r"^(PASSED|FAILED) test_it\.py::(\S+)", result.stdout, re.MULTILINE))
+    assert outcome == {"test_fixture": "FAILED", "test_marker": "FAILED", "test_marker_and_fixture": "PASSED",
+                       "TestOld::test_in_a_class": "FAILED", "test_that_fails_of_itself": "FAILED", "test_without": "PASSED"}
+    assert result.stdout.count("1 x list made at") == 3     # and none for what had failed before
+    assert re.search(r"1 x list made at .*test_it\.py:7 in leak, moved out at .*test_it\.py:7 in leak", result.stdout)
+
+
+def test_pytest_finds_the_plugin():
+    try:
+        plugins = importlib.metadata.distribution("externref").entry_points.select(group="pytest11")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("externref is on the path, and not installed")
+    assert [plugin.value for plugin in plugins] == ["_externref_pytest"]
+
+
+def test_a_run_of_pytest_that_uses_neither_does_not_import_externref(tmp_path):
+    (tmp_path / "test_it.py").write_text("import sys\ndef test(): assert 'externref' not in sys.modules\n")
+    result = subprocess.run([sys.executable, "-m", "pytest", "-p", "_externref_pytest", "-p", "no:cacheprovider", "-q",
+                             str(tmp_path)], capture_output=True, text=True, cwd=tmp_path,
+                            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    assert result.returncode == 0, result.stdout
