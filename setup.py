@@ -1,9 +1,12 @@
 """The extension modules: one for each .pyx. Everything else is in pyproject.toml."""
 
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 package = Path("src/externref")
 # Any of them may be in any module: that a change of one builds all again costs seconds.
@@ -14,4 +17,20 @@ sources = [source for source in sorted(package.rglob("*.pyx"))
 modules = [Extension(".".join(source.relative_to("src").with_suffix("").parts), [str(source)],
                      include_dirs=[str(package / "include"), str(package)], depends=parts)
            for source in sources]
-setup(ext_modules=modules, options={"build_ext": {"parallel": True}})
+
+
+class Build(build_ext):
+    """Says what is missing, where the compiler's error would be about something else."""
+
+    def build_extensions(self):
+        command = getattr(self.compiler, "compiler_so", None)      # MSVC's finds itself, or says so
+        if command and shutil.which(command[0]) is None:
+            sys.exit(f"externref is built from C, and the C compiler {command[0]!r} is not there: install one (Debian, "
+                     "Ubuntu: apt install build-essential; macOS: xcode-select --install), or name yours in $CC")
+        if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+            sys.exit("externref is built from C, and this Python has no Python.h: install its headers (Debian, Ubuntu: "
+                     "apt install python3-dev)")
+        super().build_extensions()
+
+
+setup(ext_modules=modules, cmdclass={"build_ext": Build}, options={"build_ext": {"parallel": True}})

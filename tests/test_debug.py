@@ -59,7 +59,8 @@ def test_a_forgotten_into_raw():
 def test_an_as_raw_that_is_kept():
     with debug.track() as tracker:
         ref = VMExternRef(Big())
-        raw = ref.as_raw(); held_clone(raw); lent = line()
+        raw, lent = ref.as_raw(), line()
+        held_clone(raw)
         del ref
         leak, = tracker.leaks()
         assert (leak.raw_owners, leak.lent, leak.lent_for_good) == (1, True, True)
@@ -203,7 +204,7 @@ def test_calls_are_listed_to_the_depth_asked_for():
 def test_what_a_call_boxes_is_made_at_the_call():
     give = externref.Function(abi.clone_address, "m", "w")      # what is moved to it, and what it returns: two owners
     with debug.track() as tracker:
-        raw = give(Big()); place = line()
+        raw, place = give(Big()), line()
     leak, = tracker.leaks()
     assert (leak.address, leak.raw_owners) == (raw, 2)
     assert f"Big made at {place}" in str(leak)
@@ -381,7 +382,7 @@ def test_a_process_without_leaks_is_silent():
 
 
 def test_another_setting_is_warned_of():
-    out, err = run_python("import externref", EXTERNREF_DEBUG="guard=many")
+    _, err = run_python("import externref", EXTERNREF_DEBUG="guard=many")
     assert "RuntimeWarning: EXTERNREF_DEBUG is 'guard=many', and not 1, guard or guard=N: it is taken for 1" in err
 
 

@@ -217,6 +217,6 @@ def test_debugging(tmp_path):
 
     (tmp_path / "test_app.py").write_text("from app import *\n" + tests)
     result = run("-m", "pytest", "-q", "-p", "_externref_pytest", "-p", "no:cacheprovider", "--strict-markers", "test_app.py",
-                 PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONPATH=os.pathsep.join(["."] + sys.path))
+                 PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTHONPATH=os.pathsep.join([".", *sys.path]))
     assert "1 failed, 1 passed" in result.stdout, result.stdout
     assert "1 reference owned by compiled code" in result.stdout

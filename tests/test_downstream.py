@@ -1,6 +1,7 @@
 """A Cython package built against the installed externref, with everything that `from externref cimport` has."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -190,3 +191,21 @@ except (TypeError, ValueError) as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "") and result.stdout.startswith("refused: ")
+
+
+@pytest.mark.parametrize("missing, said", [
+    ("compiler", "the C compiler 'no-such-compiler' is not there: install one"), ("Python.h", "this Python has no Python.h"),
+])
+def test_a_build_says_what_is_missing(tmp_path, missing, said):
+    setup = TESTS.parent / "setup.py"
+    if not setup.is_file():
+        pytest.skip("needs a checkout")
+    (tmp_path / "src/externref").mkdir(parents=True)
+    (tmp_path / "src/externref/empty.pyx").touch()
+    program = f"import runpy, sys, sysconfig; sys.argv[:] = ['setup.py', '-q', 'build_ext']; path = {str(setup)!r}\n"
+    if missing == "Python.h":
+        program += "sysconfig.get_path = lambda name: '/nowhere'\n"
+    env = os.environ | ({"CC": "no-such-compiler"} if missing == "compiler" else {})
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program + "runpy.run_path(path, run_name='__main__')"],
+                            capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert result.returncode != 0 and said in result.stderr, result

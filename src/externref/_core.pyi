@@ -117,8 +117,8 @@ class _Record:
     @property
     def events(self) -> tuple[tuple[str, _Calls], ...]: ...
 
-# Of a block: address, payload_type, ref_count, handles, lends, exposed, registered, size, align, its record.
-_Row = tuple[int, str, int, int, int, bool, bool, int, int, _Record | None]
+# Of a block: address, payload_type, ref_count, handles, lends, exposed, registered, size, align; and its record.
+_Row = tuple[tuple[int, str, int, int, int, bool, bool, int, int], _Record | None]
 
 def _track(frames: int, most_guarded: int) -> None: ...
 def _tracked() -> list[_Row]: ...

@@ -103,7 +103,7 @@ class Block(NamedTuple):
 def _blocks(rows: "Iterable[_core._Row]") -> list[Block]:
     return [Block(*facts, record.serial if record else 0,
                   tuple(Event(what, calls) for what, calls in record.events) if record else ())
-            for *facts, record in rows]
+            for facts, record in rows]
 
 
 def live() -> list[Block]:

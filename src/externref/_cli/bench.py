@@ -31,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measures, writes and shows. Raises BenchError, OSError."""
+    folder = find_questions()       # first: what is missing beside it would not help
     for module, needed in (("rich", True), ("matplotlib", options.plot)):
         if needed and importlib.util.find_spec(module) is None:
             raise BenchError(f'{module} is not installed: python -m pip install ".[bench]"')
-    sys.path.insert(0, str(find_questions()))   # its files import each other
+    sys.path.insert(0, str(folder))     # its files import each other
     importlib.import_module("command").run(options)
 
 
@@ -44,4 +45,4 @@ def find_questions() -> Path:
     for folder in (here, *here.parents, Path(__file__).parents[3]):
         if (folder / "bench" / "bench_make_drop.py").is_file():
             return folder / "bench"
-    raise BenchError("no bench folder here: run this in a checkout of externref")
+    raise BenchError("no bench folder here: what is measured is in a checkout of externref, not in its wheel")

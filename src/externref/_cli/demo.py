@@ -29,11 +29,11 @@ def print_memory(raw: int) -> None:
     """Prints the block that the raw pointer leads to, lowest address first."""
     payload = read_word(raw + abi.VALUE_PTR_OFFSET)
     print_row("address", "offset", "field", "value", "")
-    print_row(hex(payload), "", "payload", hex(read_word(payload)), "the address of the file object")
+    print_row(hex(payload), "", "payload", hex(read_word(payload)), "the file object")
     for offset, field, show, meaning in (
-        (abi.REF_COUNT_OFFSET, "ref_count", str, "the strong count; the raw pointer is its address"),
-        (abi.VALUE_PTR_OFFSET, "value_ptr", hex, "the address of the payload"),
-        (abi.VTABLE_OFFSET, "vtable", hex, "what is known of the payload's type"),
+        (abi.REF_COUNT_OFFSET, "ref_count", str, "<- raw pointer"),
+        (abi.VALUE_PTR_OFFSET, "value_ptr", hex, "-> payload"),
+        (abi.VTABLE_OFFSET, "vtable", hex, "-> its type"),
         (abi.VTABLE_OFFSET + WORD, "host word", hex, "for Python only"),
     ):
         print_row(hex(raw + offset), str(offset), field, show(read_word(raw + offset)), meaning)
@@ -42,12 +42,13 @@ def print_memory(raw: int) -> None:
 def travel(store: wasm2c.Store, wasm: wasm2c.Exports, path: Path) -> None:
     """Sends a file, opened at `path`, into the instance and back; prints each step."""
     print("A Python file object travels through WebAssembly and back.\n")
-    print("1. Compile demo.wat with wasm2c and the C compiler. Its functions put(slot, ref) and")
-    print("   take(slot) keep references in a Wasm table")
+    print("1. Compile demo.wat with wasm2c and the C compiler. Its functions put(slot, ref)")
+    print("   and take(slot) keep references in a Wasm table")
 
     ref = VMExternRef(open(path, "w", encoding="utf-8"))
     print("2. Open a file and wrap it: ref = VMExternRef(open(path, \"w\"))")
-    print(f"     path {path}, file object at {id(ref.value):#x}")
+    print(f"     path {path}")
+    print(f"     file object at {id(ref.value):#x}")
     print(f"     strong count {ref.strong_count}")
 
     clone = ref.clone()
@@ -57,11 +58,13 @@ def travel(store: wasm2c.Store, wasm: wasm2c.Exports, path: Path) -> None:
     print(f"     strong count {ref.strong_count}")
 
     wasm.put(SLOT, ref)
-    print(f"4. Pass it to Wasm: put({SLOT}, ref). The store is an owner now, for slot {SLOT} of the table")
+    print(f"4. Pass it to Wasm: put({SLOT}, ref). The store is an owner now, for slot {SLOT} of")
+    print("   the table")
     print(f"     strong count {ref.strong_count}")
 
     with ref.borrow() as raw:
-        print(f"   What compiled code has is the raw pointer {raw:#x}; this look at it is an owner too")
+        print(f"   What compiled code has is the raw pointer {raw:#x}; this look at it")
+        print("   is an owner too")
         print_memory(raw)
 
     ref.drop()

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a .wasm or .wat file")
     parser.add_argument("export", metavar="EXPORT", help="the function to call")
     parser.add_argument("arguments", metavar="ARG", nargs=argparse.REMAINDER, help=(
-        "a number, by the parameter's type; for a reference null, str:TEXT for a string, or @PATH for an opened file"))
+        "a number, by the parameter's type; for a reference null, str:TEXT for a string, or @PATH for an opened file")
+    ).required = False
 
 
 def argument(text: str, value_type: str, where: str, files: ExitStack) -> Any:

@@ -415,9 +415,11 @@ cdef tuple row_of(Look *look, Record record):
     else:
         payload_type = PyType_GetName(<PyTypeObject *>look.payload_class)
         Py_DECREF(look.payload_class)
-    return (look.address, payload_type, look.count, look.handles, look.state & EXTERNREF_STATE_LENDS,
-            look.state & EXTERNREF_STATE_EXPOSED != 0, look.state & EXTERNREF_STATE_REGISTERED != 0,
-            look.vtable.size, look.vtable.align, record)
+    cdef tuple facts    # declared: Cython 3.3.1 does not come to an end of inferring it
+    facts = (look.address, payload_type, look.count, look.handles, look.state & EXTERNREF_STATE_LENDS,
+             look.state & EXTERNREF_STATE_EXPOSED != 0, look.state & EXTERNREF_STATE_REGISTERED != 0,
+             look.vtable.size, look.vtable.align)
+    return facts, record
 
 
 def _tracked():
@@ -443,7 +445,7 @@ def _tracked():
             lock_release(&record.lock)
         if is_alive:
             rows.append(row_of(&look, record))
-    rows.sort(key=lambda row: row[-1].serial)
+    rows.sort(key=lambda row: row[1].serial)
     return rows
 
 

@@ -1,9 +1,9 @@
 """VMExternRef in numba's compiled code; needs numba (the extra `externref[numba]`).
 
-Importing this module is all it takes: a VMExternRef then goes into, through and out of
-@njit functions, in tuples and typed collections too, and as a global or closure variable.
+Numba imports this module by itself, where the package is installed, before it types the first call: a VMExternRef
+then goes into, through and out of @njit functions, in tuples and typed collections too, and as a global or
+closure variable. The import does it as well.
 
-    >>> import externref.numba
     >>> @numba.njit
     ... def last(refs):
     ...     return refs[len(refs) - 1]
@@ -20,8 +20,16 @@ try:
 except ModuleNotFoundError as missing:
     raise ImportError("externref.numba needs numba: pip install 'externref[numba]'") from missing
 
+from numba.core import types as _types
+
 from externref.numba._operations import clone, drop, strong_count
 from externref.numba._type import vmexternref
 from externref.numba._values import is_instance, value_as
 
 __all__ = ["clone", "drop", "is_instance", "strong_count", "value_as", "vmexternref"]
+
+_types.vmexternref = vmexternref        # for signatures that are strings
+
+
+def _initialize() -> None:
+    """What numba calls by the entry point `numba_extensions`: the import has done it all."""

@@ -4,6 +4,8 @@ from externref._core import VMExternRef
 
 __all__ = ["clone", "drop", "is_instance", "strong_count", "value_as", "vmexternref"]
 
+def _initialize() -> None: ...
+
 vmexternref: Final[Any]  # a numba type: numba may be missing where this is read
 
 def strong_count(ref: VMExternRef[Any]) -> int: ...
