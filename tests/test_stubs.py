@@ -1,9 +1,17 @@
 """The stubs say what the built module has, and type-check as users write."""
 
+import ast
+import importlib
+import importlib.util
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import externref
+from support import TESTS
 
 pytest.importorskip("mypy", reason="mypy is not installed")
 
@@ -35,34 +43,36 @@ def write(path, text):
 
 
 def test_types_as_users_write_them(tmp_path):
-    program = write(tmp_path / "program.py", """
-import io
-from ctypes import CDLL, c_int, c_void_p
-from typing import Any, assert_type
-from externref import VMExternRef, option_from_raw, option_into_raw, stats
-from externref.ctypes import callback, lent, moved
+    """The programs of tests/typing; .ci/types has pyright look at them, too."""
+    programs = sorted((TESTS / "typing").glob("*.py"))
+    assert len(programs) >= 4
+    run("mypy", "--strict", "--cache-dir", tmp_path / "cache",
+        *(program for program in programs if program.stem != "on_wasmtime" or importlib.util.find_spec("wasmtime")))
 
-ref = VMExternRef(io.StringIO())
-assert_type(ref, VMExternRef[io.StringIO])
-assert_type(ref.value, io.StringIO)
-assert_type(ref.clone(), VMExternRef[io.StringIO])
-assert_type(ref.downcast_ref(int), int | None)
-assert_type(VMExternRef.new_with(lambda: 3), VMExternRef[int])
-assert_type(option_into_raw(None), int)
-assert_type(stats().live_blocks, int)
-with ref.borrow() as ptr:
-    assert_type(ptr, int)
-with ref as again:
-    assert_type(again, VMExternRef[io.StringIO])
-assert_type(VMExternRef.from_raw(c_void_p(ref.into_raw())), VMExternRef[Any])
-assert_type(option_from_raw(None), VMExternRef[Any] | None)
-lib = CDLL(None)
-lib.take.restype = moved
-@callback(moved, lent, c_int)
-def transform(ref: VMExternRef[int] | None, number: int) -> VMExternRef[int] | None:
-    return ref
-lib.visit(transform)
-def annotated(ref: VMExternRef[int]) -> int:
-    return ref.value
-""")
-    run("mypy", "--strict", "--cache-dir", tmp_path / "cache", program)
+
+def documented(tree, module):
+    """Pairs of what a stub says and what the module says, of what a user sees."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            thing = getattr(module, node.name)
+            yield node, thing
+            if isinstance(node, ast.ClassDef):
+                yield from documented(node, thing)
+
+
+@pytest.mark.parametrize("stub", sorted(Path(externref.__file__).parent.rglob("*.pyi")), ids=lambda path: path.parent.name + path.stem)
+def test_docstrings_of_stubs_are_the_modules(stub):
+    """Otherwise: .ci/stub-docs."""
+    name = ".".join(stub.relative_to(Path(externref.__file__).parents[1]).with_suffix("").parts).removesuffix(".__init__")
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+    seen, count = set(), 0
+    for node, thing in documented(ast.parse(stub.read_text()), module):
+        text = getattr(thing, "__doc__", None)
+        if id(thing) not in seen and not isinstance(thing, type(int.__add__)):
+            assert inspect.cleandoc(ast.get_docstring(node) or "") == inspect.cleandoc(text or "").strip(), node.name
+            count += text is not None
+        seen.add(id(thing))
+    assert count or stub.stem == "__init__"

@@ -18,7 +18,7 @@ the functions. What they stand on is in the folder ``_core``::
     wrapper.pxi     VMExternRef's slots, and the dead that are kept for the next reference
     raw.pxi         raw pointers out and in: every check of from_raw()
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
-    track.pxi       what externref.debug records, and guard.h: freed blocks that it keeps
+    track.pxi       what externref.debug notes; track.h: what it knows, and the freed blocks that it keeps
     pending.h       the list of what compiled code dropped: lock-free, any thread
     helper.h        the thread that sees to it that the list is drained soon
     slab.h          memory for the blocks of Python payloads
@@ -118,8 +118,8 @@ from libc.string cimport memcpy, memset, strlen
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyType_Modified, PyVectorcall_NARGS, TypeSlots,
-    call_in_trashcan, descrgetfunc, has_keywords, hidden, let_others_run, make_collected, own_reference,
-    require_first_run, reraise, richcmpfunc, visitproc)
+    call_in_trashcan, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, require_first_run,
+    reraise, richcmpfunc, visitproc)
 
 require_first_run()
 

@@ -72,6 +72,8 @@ cdef class Function:
 
     Source: "Reference Counting Protocol and Wasm Functions" of externref.rs.
     """
+
+    __class_getitem__ = classmethod(type(list[int]))    # types.GenericAlias: Function[int], by what a call returns
     cdef vectorcallfunc vectorcall      # CPython finds it by tp_vectorcall_offset
     cdef void *function
     cdef int count

@@ -16,20 +16,20 @@ docs/debugging.md goes through the kinds of leaks. Tracking is the process's: al
 
 import atexit
 import gc
+import operator
 import os
 import sys
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from types import CodeType
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, SupportsIndex
 
 from externref import _core
 
 __all__ = ["Block", "Difference", "Event", "Snapshot", "Tracker", "describe", "live", "snapshot", "track"]
 
-_T = TypeVar("_T")
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class Event(NamedTuple):
@@ -37,20 +37,26 @@ class Event(NamedTuple):
 
     what: str
     """"made", "moved out" (by into_raw()), "lent" (by as_raw()) or "freed"."""
-    calls: tuple[tuple[CodeType, int], ...]
-    """Code and line of each call, innermost first; none on a thread that was not in Python code."""
+    calls: tuple[tuple[str, str, int], ...]
+    """File, function and line of each call, innermost first; none on a thread that was not in Python code."""
 
     @property
     def place(self) -> str:
         """The innermost call outside of this package: "app.py:12 in load"."""
-        return _core._told_place(self.calls)
+        for file, function, line in self.calls:
+            if not file.startswith(_PACKAGE):
+                return f"{file}:{line} in {function}"
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.place}" if self.place else f"{self.what} outside of Python code"
 
     @property
     def stack(self) -> traceback.StackSummary:
         """The calls as `traceback` has them, the outermost first."""
         return traceback.StackSummary.from_list(
-            [traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
-             for code, line in reversed(self.calls)])
+            [traceback.FrameSummary(file, line, function, lookup_line=False)
+             for file, function, line in reversed(self.calls)])
 
 
 class Block(NamedTuple):
@@ -92,7 +98,7 @@ class Block(NamedTuple):
         return self.raw_owners > 0 or self.lent_for_good
 
     def __str__(self) -> str:
-        told = [f"{self.payload_type} {', '.join(f'{event.what} at {event.place}' for event in self.history)}".rstrip()]
+        told = [f"{self.payload_type} {', '.join(map(str, self.history))}".rstrip()]
         if not self.history:
             told.append("not tracked")
         if self.raw_owners > 1:
@@ -101,15 +107,13 @@ class Block(NamedTuple):
 
 
 def _blocks(rows: "Iterable[_core._Row]") -> list[Block]:
-    return [Block(*facts, record.serial if record else 0,
-                  tuple(Event(what, calls) for what, calls in record.events) if record else ())
-            for facts, record in rows]
+    return [Block(*facts, serial, tuple(Event(*event) for event in history)) for facts, serial, history in rows]
 
 
 def live() -> list[Block]:
     """The blocks that live: those made while somebody tracked, the oldest first; if nobody tracks, those whose address
     was handed out. Runs no finalizer."""
-    return _blocks(_core._tracked() if _active else _core._registered())
+    return _blocks(_core._tracked() if _core._is_tracking() else _core._registered())
 
 
 def describe(ref: "_core.VMExternRef[object]", /) -> str:
@@ -124,7 +128,7 @@ def describe(ref: "_core.VMExternRef[object]", /) -> str:
              f"{block.address + 16:#x}  vtable",
              f"{block.address + 24:#x}  host word  handles {block.handles}, lent: {lent}, "
              f"known to from_raw(): {'yes' if block.handed_out else 'no'}"]
-    return "\n".join([*lines, *(f"{event.what} at {event.place}" for event in block.history)])
+    return "\n".join([*lines, *map(str, block.history)])
 
 
 def _report(blocks: Iterable[Block], mistakes: Iterable[str]) -> str:
@@ -156,25 +160,30 @@ class Tracker:
 
     def __init__(self, frames: int, guard: int) -> None:
         self._frames, self._guard = frames, guard
-        self._begun = 0         # the first serial that is its own; 0: not yet
+        self._number = 0        # among those that track; 0: not yet
+        self._is_over = False
+        self._first = 0         # the first serial that is its own
         self._mistakes_before = 0
         self._found: tuple[list[Block], list[str]] | None = None     # at the block's end
 
     def __enter__(self) -> Self:
-        if self._begun or self._found is not None:
+        if self._number:
             raise RuntimeError("this tracker was used already; each with block takes a track() of its own")
-        _active.append(self)
-        _retrack()
-        self._begun = _core._newest_serial() + 1
         self._mistakes_before = _core._mistakes_made()
+        self._first = _core._newest_serial() + 1
+        self._number = _core._track_begin(self._frames, self._guard)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._require_begun()
+        if self._is_over:
+            raise RuntimeError("this tracker's with block has ended already")
         try:
-            self._found = self._look(), self.mistakes()
+            found = self._look(), self.mistakes()
         finally:
-            _active.remove(self)
-            _retrack()
+            self._is_over = True
+            _core._track_end(self._number)
+        self._found = found
 
     def _look(self) -> list[Block]:
         gc.collect()
@@ -183,15 +192,17 @@ class Tracker:
         return self.live()
 
     def _require_begun(self) -> None:
-        if not self._begun:
+        if not self._number:
             raise RuntimeError("this tracker has not begun: `with debug.track() as tracker:`")
+        if self._is_over and self._found is None:
+            raise RuntimeError("the end of this tracker's with block was interrupted, and nothing was found out")
 
     def live(self) -> list[Block]:
         """The blocks that were made since the with block began and live: now, or as it ended."""
         self._require_begun()
         if self._found is not None:
             return list(self._found[0])
-        return [block for block in live() if block.serial >= self._begun]
+        return [block for block in live() if block.serial >= self._first]
 
     def leaks(self) -> list[Block]:
         """Those of live() that compiled code owns, or that were lent for good. Within the with block it collects
@@ -213,30 +224,26 @@ class Tracker:
         return _report(self.leaks(), self.mistakes())
 
 
-_active: list[Tracker] = []
+MOST_FRAMES, MOST_GUARDED = 1000, 10_000_000
 
 
-def _retrack() -> None:
-    _core._track(max((tracker._frames for tracker in _active), default=0),
-                 max((tracker._guard for tracker in _active), default=0))
-
-
-def track(*, frames: int = 16, guard: int = 0) -> Tracker:
+def track(*, frames: SupportsIndex = 16, guard: SupportsIndex = 0) -> Tracker:
     """Track in a with block: `with debug.track() as tracker:`.
 
-    frames: so many of the innermost calls are noted of each event, at least 1.
-    guard: so many freed blocks are kept, 40 bytes and their history each. Compiled code that drops one of them again is
-        said on stderr at once, with the block's history; one that clones it or writes to it is found at the next look:
-        by mistakes(), at the with block's end, or when the block is let go.
-    Raises ValueError if one is too small. Trackers may nest: the largest figures count.
+    frames: so many of the innermost calls are noted of each event, from 1 to 1,000.
+    guard: so many freed blocks, at most 10,000,000, are kept, 40 bytes and their history each. Compiled code that drops
+        one of them again is said on stderr at once, with the block's history; one that clones it or writes to it is
+        found at the next look: by mistakes(), at the with block's end, or when the block is let go.
+    Raises ValueError for other numbers, TypeError for what is none. Trackers may nest: the largest figures count.
 
     References that were made before are not tracked. Nor are native payloads made by externref_new_anywhere(), without
-    the GIL; other native payloads are, but are not guarded.
+    the GIL, or of a type that is EXTERNREF_DROP_ANYWHERE; other native payloads are, but are not guarded.
     """
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1, not {frames}")
-    if guard < 0:
-        raise ValueError(f"guard must be at least 0, not {guard}")
+    frames, guard = operator.index(frames), operator.index(guard)
+    if not 1 <= frames <= MOST_FRAMES:
+        raise ValueError(f"frames must be at least 1 and at most {MOST_FRAMES:,}, not {frames}")
+    if not 0 <= guard <= MOST_GUARDED:
+        raise ValueError(f"guard must be at least 0 and at most {MOST_GUARDED:,}, not {guard}")
     return Tracker(frames, guard)
 
 
@@ -289,14 +296,23 @@ _GUARDED = 10_000
 def _track_process(setting: str) -> None:
     """Tracks from now to the process's end, and reports on stderr then. The setting is "1", "guard" or "guard=N"."""
     name, _, most = setting.partition("=")
-    if setting != "1" and (name != "guard" or not (most or str(_GUARDED)).isdecimal()):
-        warnings.warn(f'EXTERNREF_DEBUG is {setting!r}, and not 1, guard or guard=N: it is taken for 1', RuntimeWarning,
+    guard = 0
+    try:
+        if name == "guard":
+            guard = int(most or _GUARDED)
+        elif setting != "1":
+            raise ValueError
+        tracker = track(guard=guard)
+    except ValueError:
+        warnings.warn(f"EXTERNREF_DEBUG is {setting!r}, and not 1, guard or guard=N: it is taken for 1", RuntimeWarning,
                       stacklevel=2)
-        name = "1"
-    tracker = track(guard=int(most or _GUARDED) if name == "guard" else 0)
+        tracker = track()
     tracker.__enter__()
+    process = os.getpid()
 
     def report() -> None:
+        if os.getpid() != process:
+            return      # a child's references are its parent's, too, who reports them
         tracker.__exit__()
         text = tracker.report()
         if text:

@@ -19,8 +19,10 @@ cdef extern from "_core/slab.h":
     void block_give(PythonBlock *) noexcept
     void block_trim() noexcept
 
-cdef extern from "_core/guard.h":
-    const VMExternVTable guard_vtable
+cdef extern from "_core/track.h" nogil:
+    bint track_freed_again(VMExternData *) noexcept
+
+cdef Py_ssize_t frames_most = 0     # of the calls that are noted of an event; 0: nobody tracks
 
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
@@ -189,8 +191,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return NULL
-    if data.vtable == &guard_vtable:    # it was freed before; only who tracks has such blocks
-        guard_vtable.drop_slow(data)
+    if frames_most != 0 and (track_freed_again(data) or note_freed_block(data)):
         return NULL
     live_freed()
     if data.vtable.drop_in_place != NULL:

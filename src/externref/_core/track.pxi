@@ -1,33 +1,66 @@
 # Tracking, for externref.debug: where each block was made and handed out, and what became of those that were freed.
-# While nobody tracks nothing here runs, and nothing asks whether somebody does: slab.h says how.
+# While nobody tracks nothing here runs, and nothing asks whether somebody does: slab.h says how. No Python code runs in
+# what is noted of an event, and no object is kept: track.h has what is known.
 #
 # A part of _core.pyx.
-
-from collections import deque
 
 cdef extern from "_core/slab.h":
     ctypedef struct Watch:
         void (*made)(void *cell, void *payload) noexcept
         int (*freed)(void *cell) noexcept
     void block_set_watch(const Watch *) noexcept
-    void block_release(void *cell) noexcept
 
 cdef extern from "_core/registry.h":
     void registry_each(void (*look)(uintptr_t address, void *context) noexcept, void *context) noexcept
 
-cdef extern from "_core/guard.h":
-    ctypedef struct Guarded:
-        const char *life
-        size_t drops
-    void guard_put(VMExternData *, Guarded *) noexcept
-    size_t guard_drops(Guarded *) noexcept
-    size_t guard_clones(VMExternData *) noexcept
-    bint guard_is_whole(VMExternData *, Guarded *) noexcept
-    void guard_take(VMExternData *) noexcept
+cdef extern from "_core/track.h" nogil:
+    enum:
+        TRACK_MISTAKES
+        TRACK_TEXT
+    ctypedef struct Place:
+        int line
+        const char *function
+        char *file
+    ctypedef struct Event:
+        Event *before
+        const char *what
+        size_t length
+        Place **calls
+    ctypedef struct Record:
+        uintptr_t address
+        size_t serial
+        Event *events
+        char *payload_type
+    ctypedef struct Copy:
+        Record *record
+        const VMExternVTable *vtable
+        size_t count
+        uint32_t handles
+        uint32_t state
+    ctypedef struct Track:
+        size_t made
+        size_t most_kept
+        size_t mistake_count
+    Track track
+    const char *track_own_folder
+    void track_lock() noexcept
+    void track_unlock() noexcept
+    Event *event_new(const char *what, size_t most) noexcept
+    bint event_add(Event *, const char *file, const char *function, int line) noexcept
+    void track_made(uintptr_t address, const char *payload_type, bint is_native, Event *) noexcept
+    void track_happened(uintptr_t address, Event *) noexcept
+    bint track_freed(VMExternData *, Event *) noexcept
+    void track_keep(size_t most) noexcept
+    void track_look() noexcept
+    void track_forget() noexcept
+    bint track_copy(uintptr_t address, Copy *) noexcept
+    Py_ssize_t track_copies(Copy **) noexcept
+    void copy_free(Copy *) noexcept
+    bint track_mistake(size_t number, char *text) noexcept
 
 cdef extern from *:
     """
-    /* So that to record something runs no other code, and leaves an exception alone that is set. */
+    /* So that to note something runs no other code, and leaves an exception alone that is set. */
     typedef struct {
         PyObject *exception;
     #if PY_VERSION_HEX < 0x030C0000
@@ -61,205 +94,91 @@ cdef extern from *:
         PyErr_SetRaisedException(quiet->exception);
     #endif
     }
+
+    /* The text of a str, or of a subclass of it, lent; "?" if it has none. */
+    static const char *text_of(PyObject *str)
+    {
+        const char *text = str != NULL && PyUnicode_Check(str) ? PyUnicode_AsUTF8(str) : NULL;
+        if (text == NULL) {
+            PyErr_Clear();
+            return "?";
+        }
+        return text;
+    }
+
+    /* The calls that this thread is in. NULL if memory is short. */
+    static Event *event_now(const char *what, Py_ssize_t most)
+    {
+        Event *event = event_new(what, (size_t)most);
+        PyFrameObject *frame = event != NULL ? PyEval_GetFrame() : NULL;
+        Py_XINCREF(frame);
+        while (frame != NULL) {
+            PyCodeObject *code = PyFrame_GetCode(frame);    /* the frame has it, too */
+            PyFrameObject *outer = NULL;
+            if (event_add(event, text_of(code->co_filename), text_of(code->co_name), PyFrame_GetLineNumber(frame)) &&
+                event->length < (size_t)most) {
+                outer = PyFrame_GetBack(frame);
+            }
+            Py_DECREF(code);
+            Py_DECREF(frame);
+            frame = outer;
+        }
+        PyErr_Clear();
+        return event;
+    }
     """
     ctypedef struct Quiet:
         pass
     void quiet_begin(Quiet *) noexcept
     void quiet_end(Quiet *) noexcept
+    const char *text_of(PyObject *) noexcept
+    Event *event_now(const char *what, Py_ssize_t most) noexcept
 
 cdef extern from "Python.h":
-    ctypedef struct PyFrameObject:
-        pass
-    PyFrameObject *PyEval_GetFrame() noexcept
-    object PyFrame_GetCode "(PyObject *)PyFrame_GetCode"(PyFrameObject *)
-    int PyFrame_GetLineNumber(PyFrameObject *) noexcept
-    PyFrameObject *PyFrame_GetBack(PyFrameObject *) noexcept
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        object (*ml_meth)(object, object)
+        int ml_flags
+        const char *ml_doc
+    const int METH_NOARGS
+    object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
+    PyObject *name_of_type "PyType_GetName"(PyTypeObject *) noexcept
 
 
-# What is noted of one block: the making, and so many of the newest events.
-cdef enum:
-    MOST_EVENTS = 64
+# --- What is noted ------------------------------------------------------------------
 
-cdef Py_ssize_t frames_most = 0         # of a traceback; 0: nobody tracks
-cdef Py_ssize_t guard_most = 0          # freed blocks that are kept; 0: none is
-cdef size_t records_made = 0
-cdef dict records = {}                  # address: Record, of the blocks that live
-cdef object guarded = hidden(deque())   # Records of freed blocks that are kept, the oldest first
-cdef list mistakes = []                 # what was found of compiled code, in words; the newest
-cdef size_t mistakes_made = 0           # ever
+cdef VMExternData *data_in(void *cell) noexcept:
+    return <VMExternData *>(<char *>cell + sizeof(PyObject *))
 
-cdef enum:
-    MOST_MISTAKES = 1000
-cdef str package_folder = os.path.dirname(os.path.dirname(__file__)) + os.sep
-
-
-@cython.final
-@cython.internal
-@cython.no_gc       # it is in no cycle, and where no collector sees it nobody can find it
-cdef class Record:
-    # The life of one block.
-    cdef readonly size_t serial             # in the order of their making
-    cdef readonly str payload_type
-    cdef readonly uintptr_t address         # of the footer
-    cdef readonly tuple events              # (what, stack_now()), in the order of time
-    cdef bytes life                         # told_life(), once it is freed and kept
-    cdef Guarded guarded                    # for threads without the GIL
-    cdef bint is_native
-    cdef bint is_alive                      # the lock
-    cdef Lock lock
-
-
-cdef tuple stack_now():
-    """The calls of this thread, innermost first: (code, line) each."""
-    cdef list calls = []
-    cdef PyFrameObject *frame = PyEval_GetFrame()
-    cdef PyFrameObject *outer
-    if frame != NULL:
-        Py_INCREF(<PyObject *>frame)
-    try:
-        while frame != NULL and len(calls) < frames_most:
-            calls.append((PyFrame_GetCode(frame), PyFrame_GetLineNumber(frame)))
-            outer = PyFrame_GetBack(frame)
-            Py_DECREF(<PyObject *>frame)
-            frame = outer
-    finally:
-        Py_XDECREF(<PyObject *>frame)
-    return tuple(calls)
-
-
-cdef str told_place(tuple calls):
-    """Where that was: of the innermost call that is not the package's own."""
-    if not calls:
-        return "outside of Python code"
-    for code, line in calls:
-        if not code.co_filename.startswith(package_folder):
-            break
-    else:
-        code, line = calls[0]
-    return f"{code.co_filename}:{line} in {code.co_name}"
-
-
-cdef str told_life(Record record):
-    cdef list told = []
-    if not record.events or record.events[0][0] != "made":
-        told.append("made before anybody tracked")
-    for what, calls in record.events:
-        told.append(f"{what} at {told_place(calls)}")
-    return f"{record.payload_type} {', '.join(told)}"
-
-
-cdef int note(Record record, str what) except -1:
-    record.events += ((what, stack_now()),)
-    if len(record.events) > MOST_EVENTS:
-        record.events = record.events[:1] + record.events[2:]
-    return 0
-
-
-cdef Record new_record_of(uintptr_t address, str payload_type):
-    global records_made
-    cdef Record record = Record.__new__(Record)
-    records_made += 1
-    record.serial = records_made
-    record.address = address
-    record.payload_type = payload_type
-    record.events = ()
-    record.is_alive = True
-    return record
-
-
-cdef int note_mistake(str mistake) except -1:
-    """Says it at once, and keeps it."""
-    keep_mistake(mistake)
-    say(f"externref: {mistake}")
-    return 0
-
-
-cdef int keep_mistake(str mistake) except -1:
-    global mistakes_made
-    mistakes_made += 1
-    mistakes.append(mistake)
-    if len(mistakes) > MOST_MISTAKES:
-        del mistakes[0]
-    return 0
-
-
-cdef extern from "<stdio.h>":
-    ctypedef struct FILE:
-        pass
-    FILE *stderr
-    int fputs(const char *, FILE *) noexcept
-    int fflush(FILE *) noexcept
-
-
-cdef int say(str line) except -1:
-    # C's stderr, since sys.stderr may be any code.
-    cdef bytes text = f"{line}\n".encode("utf-8", "backslashreplace")
-    fputs(text, stderr)
-    fflush(stderr)
-    return 0
-
-
-# --- What is noted of blocks --------------------------------------------------------
 
 cdef void note_made(void *cell, void *payload) noexcept:
     cdef Quiet quiet
+    cdef PyObject *name
     quiet_begin(&quiet)
-    try:
-        note_block(<VMExternData *>(<char *>cell + sizeof(PyObject *)), type_name_of(<object>payload))
-    except BaseException:
-        pass    # no memory: it is not noted
+    name = name_of_type(Py_TYPE(<PyObject *>payload))       # the type has it, too
+    track_made(<uintptr_t>data_in(cell), text_of(name), False, event_now("made", frames_most))
+    Py_XDECREF(name)
     quiet_end(&quiet)
-
-
-cdef Record note_block(VMExternData *data, str payload_type):
-    cdef Record record = new_record_of(<uintptr_t>data, payload_type)
-    note(record, "made")
-    records[record.address] = record
-    return record
 
 
 cdef int note_freed(void *cell) noexcept:
-    cdef VMExternData *data = <VMExternData *>(<char *>cell + sizeof(PyObject *))
-    cdef Record record
-    cdef bint kept = False
+    return note_freed_block(data_in(cell))
+
+
+cdef bint note_freed_block(VMExternData *data) noexcept:
+    """Whether it is kept."""
+    cdef bint is_kept
     cdef Quiet quiet
     quiet_begin(&quiet)
-    try:
-        record = records.pop(<uintptr_t>data, None)
-        if record is None:
-            record = new_record_of(<uintptr_t>data, "object")
-        lock_take(&record.lock)
-        record.is_alive = False
-        lock_release(&record.lock)
-        look_at_freed(record, data)
-        if guard_most > 0:
-            kept = guard(record, data)
-    except BaseException:
-        pass    # no memory: it is not noted
+    is_kept = track_freed(data, event_now("freed", frames_most) if track.most_kept != 0 else NULL)
     quiet_end(&quiet)
-    return kept
+    return is_kept
 
 
-cdef int look_at_freed(Record record, VMExternData *data) except -1:
-    """Whether it was given up rightly. A count that no operation of the package left at zero is another's."""
-    cdef size_t count = EXTERNREF_ACQUIRE(&data.ref_count)
-    if count > MAX_COUNT:
-        note_mistake(f"compiled code dropped a reference more often than there were owners: {told_life(record)}")
-    elif count == 0 and data.handles != 0:
-        note_mistake(f"compiled code dropped a reference that Python still owns: {told_life(record)}")
-    return 0
-
-
-cdef void note_handed_out(uintptr_t address, str what) noexcept:
+cdef void note_handed_out(uintptr_t address, const char *what) noexcept:
     cdef Quiet quiet
-    cdef Record record
     quiet_begin(&quiet)
-    try:
-        record = records.get(address)
-        if record is not None:
-            note(record, what)
-    except BaseException:
-        pass    # no memory: it is not noted
+    track_happened(address, event_now(what, frames_most))
     quiet_end(&quiet)
 
 
@@ -272,11 +191,18 @@ cdef object tracked_give_raw(VMExternRef self):
 cdef object own_as_raw = VMExternRef.__dict__["as_raw"]
 
 
-@cython.binding(True)   # for it to be a method
-def tracked_as_raw(VMExternRef self not None, /):
+cdef object tracked_as_raw(object self, object unused):
     ptr = own_as_raw(self)
     note_handed_out(ptr, "lent")
     return ptr
+
+
+cdef PyMethodDef tracked_as_raw_definition
+tracked_as_raw_definition.ml_name = "as_raw"
+tracked_as_raw_definition.ml_meth = tracked_as_raw
+tracked_as_raw_definition.ml_flags = METH_NOARGS
+tracked_as_raw_definition.ml_doc = NULL
+cdef object as_raw_that_is_tracked = PyDescr_NewMethod(<PyTypeObject *>VMExternRef, &tracked_as_raw_definition)
 
 
 cdef void *tracked_unwrap(object ref) except? NULL:
@@ -285,99 +211,127 @@ cdef void *tracked_unwrap(object ref) except? NULL:
     return raw
 
 
-cdef int set_as_raw(object method) except -1:
-    # By a pointer to lend(), as for give_raw(), it would take 503 instructions in place of 493.
-    (<dict><object>(<TypeSlots *>VMExternRef).tp_dict)["as_raw"] = method
-    PyType_Modified(<PyTypeObject *>VMExternRef)
-
-
 cdef void *tracked_new_with(
         const VMExternVTable *vtable, int (*init)(void *, void *) noexcept, void *ctx) except NULL:
     cdef void *raw = new_with(vtable, init, ctx)
     cdef Quiet quiet
-    quiet_begin(&quiet)
-    try:
-        note_block(<VMExternData *>raw, vtable_name(vtable)).is_native = True
-    except BaseException:
-        pass    # no memory: it is not noted
-    quiet_end(&quiet)
+    if vtable.drop_slow != drop_anywhere:       # its end would not be seen
+        quiet_begin(&quiet)
+        track_made(<uintptr_t>raw, vtable.type_name, True, event_now("made", frames_most))
+        quiet_end(&quiet)
     return raw
 
 
-# --- Freed blocks that are kept, for who drops or clones them again -----------------
-
-cdef bint guard(Record record, VMExternData *data) except -1:
-    note(record, "freed")
-    record.life = told_life(record).encode("utf-8", "backslashreplace")
-    record.guarded.life = record.life
-    guarded.append(record)
-    guard_put(data, &record.guarded)
-    while len(guarded) > guard_most:
-        let_go_of_oldest()
-    return True
-
-
-cdef int let_go_of_oldest() except -1:
-    cdef Record record = guarded.popleft()
-    cdef VMExternData *data = <VMExternData *>record.address
-    look_at_guarded(record)
-    guard_take(data)
-    block_release(block_of(data))
-    return 0
-
-
-cdef str told_times(size_t times):
-    return "" if times == 1 else f" {times} times"
-
-
-cdef int look_at_guarded(Record record) except -1:
-    cdef VMExternData *data = <VMExternData *>record.address
-    cdef size_t times = guard_drops(&record.guarded)
-    if times != 0:      # guard_dropped() has said so
-        keep_mistake(f"compiled code dropped a freed reference{told_times(times)}: {told_life(record)}")
-    times = guard_clones(data)
-    if times != 0:
-        note_mistake(f"compiled code cloned a freed reference{told_times(times)}: {told_life(record)}")
-    if not guard_is_whole(data, &record.guarded):
-        note_mistake(f"compiled code wrote to a freed reference: {told_life(record)}")
-        guard_put(data, &record.guarded)
-    return 0
-
-
-# --- For externref.debug ------------------------------------------------------------
+# --- Who tracks ---------------------------------------------------------------------
 
 cdef Watch watch
 watch.made = note_made
 watch.freed = note_freed
 
+cdef bytes own_folder = os.fsencode(os.path.dirname(os.path.dirname(__file__)) + os.sep)
+track_own_folder = own_folder
 
-def _track(Py_ssize_t frames, Py_ssize_t most_guarded):
-    """Tracks from now on: so many calls are noted of each event, so many freed blocks kept. With 0 frames no more."""
-    global frames_most, guard_most, spare_pair_count
-    cdef bint is_new = frames_most == 0
-    if frames == 0 and is_new:
-        return
-    frames_most = frames
-    guard_most = most_guarded
-    while len(guarded) > guard_most:
-        let_go_of_oldest()
-    if frames == 0:
-        spare_pair_count = 0
-        set_give_raw(give_raw)
-        set_as_raw(own_as_raw)
-        c_api.new_with = new_with
-        c_api.unwrap = unwrap
-        block_set_watch(NULL)
-        records.clear()
-    elif is_new:
-        free_spare_pairs()
-        spare_pair_count = SPARE_LIMIT      # none is kept: each block is made and freed
-        set_give_raw(tracked_give_raw)
-        set_as_raw(with_calls_noted)
-        c_api.new_with = tracked_new_with
-        c_api.unwrap = tracked_unwrap
-        block_set_watch(&watch)
+cdef struct Tracking:
+    Tracking *next
+    size_t number
+    Py_ssize_t frames
+    size_t kept
 
+cdef Tracking *trackings = NULL     # track_lock()
+cdef size_t tracking_changes = 0    # likewise: how many; the number of each is that of its beginning
+cdef bint is_tracking = False       # whether all below is so
+
+
+cdef int set_tracking(bint on) except -1:
+    """Has the events noted, or not. Runs no code."""
+    global is_tracking, spare_pair_count
+    # By a pointer to lend(), as for give_raw(), as_raw() would take 503 instructions in place of 493.
+    (<dict><object>(<TypeSlots *>VMExternRef).tp_dict)["as_raw"] = as_raw_that_is_tracked if on else own_as_raw
+    PyType_Modified(<PyTypeObject *>VMExternRef)
+    set_give_raw(tracked_give_raw if on else give_raw)
+    c_api.new_with = tracked_new_with if on else new_with
+    c_api.unwrap = tracked_unwrap if on else unwrap
+    if on != is_tracking:
+        is_tracking = on
+        if on:
+            free_spare_pairs()
+        spare_pair_count = SPARE_LIMIT if on else 0     # none is kept: each block is made and freed
+        block_set_watch(&watch if on else NULL)
+    if not on:
+        track_forget()
+    return 0
+
+
+cdef int retrack() except -1:
+    """Does what the trackings are for; once more if another thread has changed them meanwhile."""
+    global frames_most
+    cdef Tracking *tracking
+    cdef size_t changes, kept
+    cdef Py_ssize_t frames
+    while True:
+        frames = kept = 0
+        track_lock()
+        changes = tracking_changes
+        tracking = trackings
+        while tracking != NULL:
+            frames = max(frames, tracking.frames)
+            kept = max(kept, tracking.kept)
+            tracking = tracking.next
+        frames_most = frames
+        track.most_kept = kept
+        track_unlock()
+        track_keep(kept)
+        set_tracking(frames != 0)
+        if changes == tracking_changes:
+            return 0
+
+
+def _track_begin(Py_ssize_t frames, Py_ssize_t kept):
+    """Tracks from now on: so many calls are noted of each event, so many freed blocks kept; the largest figures of all
+    trackings count. The number of this one."""
+    global trackings, tracking_changes
+    cdef size_t number
+    if frames < 1 or kept < 0:
+        raise ValueError("frames must be at least 1, and kept blocks 0")
+    cdef Tracking *tracking = <Tracking *>malloc(sizeof(Tracking))
+    if tracking == NULL:
+        raise MemoryError("no memory to track references")
+    tracking.frames = frames
+    tracking.kept = kept
+    track_lock()
+    tracking_changes += 1
+    number = tracking.number = tracking_changes
+    tracking.next = trackings
+    trackings = tracking
+    track_unlock()
+    retrack()
+    return number
+
+
+def _track_end(size_t number):
+    """Ends the tracking of that number. ValueError if there is none."""
+    global trackings, tracking_changes
+    cdef Tracking *tracking
+    cdef Tracking **link = &trackings
+    track_lock()
+    while link[0] != NULL and link[0].number != number:
+        link = &link[0].next
+    tracking = link[0]
+    if tracking != NULL:
+        tracking_changes += 1
+        link[0] = tracking.next
+    track_unlock()
+    if tracking == NULL:
+        raise ValueError("nobody tracks under this number")
+    free(tracking)
+    retrack()
+
+
+def _is_tracking():
+    return trackings != NULL
+
+
+# --- What externref.debug shows -----------------------------------------------------
 
 cdef struct Look:
     uintptr_t address
@@ -394,7 +348,7 @@ cdef struct Looks:
 
 
 cdef void look_at(VMExternData *data, Look *look) noexcept:
-    """The block's lock, or whatever keeps it."""
+    """What keeps the block meanwhile is the caller's affair."""
     cdef PyObject *payload = payload_of(data)
     look.address = <uintptr_t>data
     look.vtable = data.vtable
@@ -407,45 +361,70 @@ cdef void look_at(VMExternData *data, Look *look) noexcept:
         Py_INCREF(look.payload_class)
 
 
-cdef tuple row_of(Look *look, Record record):
-    """What debug.py makes a Block of. Takes the reference to the class."""
-    cdef str payload_type
+cdef object text(const char *utf8):
+    return utf8.decode("utf-8", "replace")
+
+
+cdef tuple history_of(Record *record):
+    cdef list events = []
+    cdef list calls
+    cdef Event *event = record.events
+    cdef size_t i
+    while event != NULL:
+        calls = []
+        for i in range(event.length):
+            calls.append((text(event.calls[i].file), text(event.calls[i].function), event.calls[i].line))
+        events.append((text(event.what), tuple(calls)))
+        event = event.before
+    events.reverse()
+    return tuple(events)
+
+
+cdef tuple row_of_copy(Copy *copy):
+    """What debug.py makes a Block of."""
+    # declared: Cython 3.3.1 does not come to an end of inferring it
+    cdef tuple facts = (copy.record.address, text(copy.record.payload_type), copy.count, copy.handles,
+                        copy.state & EXTERNREF_STATE_LENDS, copy.state & EXTERNREF_STATE_EXPOSED != 0,
+                        copy.state & EXTERNREF_STATE_REGISTERED != 0, copy.vtable.size, copy.vtable.align)
+    return facts, copy.record.serial, history_of(copy.record)
+
+
+cdef tuple row_of_look(Look *look):
+    """The same. Takes the reference to the class."""
+    cdef Copy recorded
+    cdef object payload_type
+    cdef tuple facts
     if look.payload_class == NULL:
         payload_type = vtable_name(look.vtable)
     else:
         payload_type = PyType_GetName(<PyTypeObject *>look.payload_class)
         Py_DECREF(look.payload_class)
-    cdef tuple facts    # declared: Cython 3.3.1 does not come to an end of inferring it
     facts = (look.address, payload_type, look.count, look.handles, look.state & EXTERNREF_STATE_LENDS,
              look.state & EXTERNREF_STATE_EXPOSED != 0, look.state & EXTERNREF_STATE_REGISTERED != 0,
              look.vtable.size, look.vtable.align)
-    return facts, record
+    if not track_copy(look.address, &recorded):
+        return facts, 0, ()
+    try:
+        return facts, recorded.record.serial, history_of(recorded.record)
+    finally:
+        copy_free(&recorded)
 
 
 def _tracked():
     """A row for each block that was made while somebody tracked and lives, the oldest first."""
     cdef list rows = []
-    cdef Record record
-    cdef VMExternData *data
-    cdef Look look
-    cdef bint is_alive
-    for record in list(records.values()):
-        data = <VMExternData *>record.address
-        if record.is_native:
-            registry_lock(record.address)
-            is_alive = registry_contains(record.address)
-            if is_alive:
-                look_at(data, &look)
-            registry_unlock(record.address)
-        else:
-            lock_take(&record.lock)
-            is_alive = record.is_alive
-            if is_alive:
-                look_at(data, &look)
-            lock_release(&record.lock)
-        if is_alive:
-            rows.append(row_of(&look, record))
-    rows.sort(key=lambda row: row[1].serial)
+    cdef Copy *copies = NULL
+    cdef Py_ssize_t i
+    cdef Py_ssize_t length = track_copies(&copies)
+    if length < 0:
+        raise MemoryError("no memory for the list of references")
+    try:
+        for i in range(length):
+            rows.append(row_of_copy(&copies[i]))
+    finally:
+        for i in range(length):
+            copy_free(&copies[i])
+        free(copies)
     return rows
 
 
@@ -475,9 +454,16 @@ def _registered():
         looks.looks = <Look *>malloc(looks.length * sizeof(Look))
         if looks.looks == NULL:
             raise MemoryError("no memory for the list of references")
-    for i in range(looks.length):
-        rows.append(row_of(&looks.looks[i], records.get(looks.looks[i].address)))
-    free(looks.looks)
+    i = 0
+    try:
+        while i < looks.length:
+            i += 1
+            rows.append(row_of_look(&looks.looks[i - 1]))
+    finally:
+        while i < looks.length:
+            Py_XDECREF(looks.looks[i].payload_class)
+            i += 1
+        free(looks.looks)
     return rows
 
 
@@ -493,28 +479,27 @@ def _row(VMExternRef ref not None):
     section_end(&section)
     if is_spent:
         refuse_moved()
-    return row_of(&look, records.get(look.address))
+    return row_of_look(&look)
 
 
 def _newest_serial():
-    return records_made
+    return track.made
 
 
 def _mistakes_made():
-    return mistakes_made
+    return track.mistake_count
 
 
 def _mistakes(size_t before):
-    """What compiled code did wrong, in words: what was found after so many mistakes."""
-    cdef Record record
-    for record in list(guarded):
-        look_at_guarded(record)
-    return mistakes[max(len(mistakes) - <Py_ssize_t>(mistakes_made - before), 0):]
-
-
-def _told_place(calls):
-    return told_place(calls)
-
-
-cdef object with_calls_noted = tracked_as_raw
-del tracked_as_raw      # for nobody else to call
+    """What compiled code did wrong, in words: what was found after so many mistakes, the newest thousand."""
+    cdef char words[TRACK_TEXT]
+    cdef list found = []
+    cdef size_t number
+    with nogil:     # it may have much to say
+        track_look()
+    number = track.mistake_count - min(<size_t>TRACK_MISTAKES, track.mistake_count)
+    number = max(before, number)
+    while track_mistake(number, words):
+        found.append(text(words))
+        number += 1
+    return found

@@ -58,7 +58,7 @@ class UnsupportedError(Exception):
 class Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.at = 0
+        self.at: int = 0
 
     def byte(self) -> int:
         self.at += 1

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from externref.wasm2c.tools import CompileError
 
-logger = logging.getLogger("externref.wasm2c")
+logger: logging.Logger = logging.getLogger("externref.wasm2c")
 
 
 class UnusableError(Exception):

@@ -40,9 +40,9 @@ class Tools:
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be None or seconds, not {timeout!r}")
         # A system's timers end somewhere.
-        self.timeout = None if timeout is None or timeout > 1e6 else timeout
-        self.start = time.monotonic()
-        self.end = self.start + (self.timeout or 0)
+        self.timeout: float | None = None if timeout is None or timeout > 1e6 else timeout
+        self.start: float = time.monotonic()
+        self.end: float = self.start + (self.timeout or 0)
 
     def run(self, *command: str | Path) -> str:
         """Runs a command; its standard output. Raises CompileError with its message if it fails."""
@@ -93,7 +93,7 @@ class Progress:
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self.shown = ""
+        self.shown: str = ""
 
     def show(self, done: int, count: int) -> None:
         seconds = time.monotonic() - self.start
@@ -126,14 +126,15 @@ class Processes:
         self.commands = commands
         self.tools = tools
         self.told: queue.SimpleQueue[Future[str] | None] = queue.SimpleQueue()     # what is done; None: to end
-        self.finished = threading.Lock()    # until then another has it; an Event's own can stay locked if interrupted
+        # Until then another has it. An Event's own can stay locked if it is interrupted.
+        self.finished: threading.Lock = threading.Lock()
         self.finished.acquire()
-        self.count = 0      # how many are done
+        self.count: int = 0      # how many are done
         self.outputs: list[str] = []
         self.error: BaseException | None = None
-        self.lock = threading.Lock()    # for what is below
+        self.lock: threading.Lock = threading.Lock()    # for what is below
         self.running: set[subprocess.Popen[str]] = set()
-        self.ended = False
+        self.ended: bool = False
 
     def run_all(self) -> None:
         """On a thread of its own: runs the commands, until one fails, time is over, or it is told to end them."""

@@ -21,7 +21,7 @@ from wasmtime._slab import Slab
 from externref.wasmtime import _calls
 
 
-class SlabAndOurs(Slab):  # type: ignore[type-arg, unused-ignore]
+class SlabAndOurs(Slab[Any]):
     """wasmtime-py's slab of objects, which also knows the externrefs made here."""
 
     def get(self, idx: int) -> Any:
@@ -74,10 +74,10 @@ class Theirs:
     """What was there before."""
 
     def __init__(self) -> None:
-        self.enter_wasm = _func.enter_wasm
-        self.increment_epoch = wasmtime.Engine.increment_epoch
-        self.set_epoch_deadline = wasmtime.Store.set_epoch_deadline
-        self.finalizer = _value._externref_finalizer    # wasmtime still calls it, for what it got before
+        self.enter_wasm: Callable[..., Any] = _func.enter_wasm
+        self.increment_epoch: Callable[..., None] = wasmtime.Engine.increment_epoch
+        self.set_epoch_deadline: Callable[..., None] = wasmtime.Store.set_epoch_deadline
+        self.finalizer: Any = _value._externref_finalizer    # wasmtime still calls it, for what it got before
 
 
 def install() -> Theirs:

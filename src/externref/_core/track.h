@@ -1,0 +1,698 @@
+/* What externref.debug knows of blocks: their records, and the freed ones that it keeps.
+ *
+ * Here is C alone, so that whatever happens in the middle of a making or a freeing no Python code runs: a record owns no
+ * object, its texts are copies. One lock guards all of it, and is never held over more than this file's own code: threads
+ * without the GIL come here with what they drop once too often. What fails for want of memory is not recorded.
+ *
+ *   Place    a line of a function of a file; those that are alike are one
+ *   Event    what happened to a block, and the places of the calls that it was in
+ *   Record   of a block that lives, in a hash table by its address; or of a freed one that is kept, in a list
+ *
+ * A kept block has one owner, nobody, and a vtable of its own: a drop comes to track_dropped(), a clone shows in the
+ * count. Its payload's word is the address of its record. */
+#ifndef EXTERNREF_TRACK_H
+#define EXTERNREF_TRACK_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if !defined(_WIN32)
+#  include <poll.h>
+#  include <sched.h>
+#  include <unistd.h>
+#endif
+#include "externref.h"
+#include "atomics.h"
+#include "slab.h"
+
+typedef struct Place {
+    struct Place *next; /* in its bucket */
+    size_t users;
+    size_t hash;
+    int line;
+    const char *function;
+    char file[]; /* and after it the function's name */
+} Place;
+
+typedef struct Event {
+    struct Event *before; /* the block's event before this one */
+    const char *what;
+    size_t length;
+    Place *calls[]; /* the innermost first */
+} Event;
+
+typedef struct Record {
+    struct Record *next; /* in its bucket */
+    struct Record *newer; /* in the list of those that are kept */
+    uintptr_t address; /* of the footer */
+    size_t serial; /* in the order of the makings; 0: it was made before anybody tracked */
+    Event *events; /* the newest first */
+    size_t event_count;
+    int is_native;
+    char payload_type[];
+} Record;
+
+/* The making of a block, and so many of the newest events. */
+#define TRACK_EVENTS 64
+#define TRACK_MISTAKES 1000
+#define TRACK_TEXT 2000 /* bytes that are said at once: a pipe takes them as a whole, or not */
+
+static struct {
+    long lock; /* atomic */
+    Place **places; /* buckets; as many as of records */
+    Record **records;
+    size_t buckets, place_count, record_count;
+    size_t made;
+    Record *oldest, *newest; /* that are kept */
+    size_t kept, most_kept;
+    char *mistakes[TRACK_MISTAKES]; /* the newest, by their number modulo that */
+    size_t mistake_count;
+} track;
+
+static void track_lock(void)
+{
+    while (atomic_flag_swap(&track.lock, 1) != 0) {
+#if !defined(_WIN32)
+        sched_yield();
+#endif
+    }
+}
+
+static void track_unlock(void)
+{
+    atomic_flag_swap(&track.lock, 0);
+}
+
+/* --- Places and events --- */
+
+static size_t track_hash(const char *text, size_t hash)
+{
+    for (; *text != 0; text++) {
+        hash = (hash ^ (unsigned char)*text) * (size_t)0x100000001b3u;
+    }
+    return hash;
+}
+
+static size_t track_bucket(size_t hash)
+{
+    return (hash ^ hash >> 15) & (track.buckets - 1);
+}
+
+static size_t track_home(uintptr_t address)
+{
+    return track_bucket((size_t)(address >> 3) * (size_t)0x9E3779B1u);
+}
+
+/* Twice as many buckets, or as many as there were. The lock. */
+static void track_grow(void)
+{
+    const size_t before = track.buckets, buckets = before != 0 ? 2 * before : 256;
+    Place **places = (Place **)calloc(buckets, sizeof(Place *));
+    Record **records = (Record **)calloc(buckets, sizeof(Record *));
+    Place **old_places = track.places;
+    Record **old_records = track.records;
+    if (places == NULL || records == NULL) {
+        free(places);
+        free(records);
+        return;
+    }
+    track.places = places;
+    track.records = records;
+    track.buckets = buckets;
+    for (size_t i = 0; i < before; i++) {
+        for (Place *place = old_places[i], *next; place != NULL; place = next) {
+            Place **bucket = &places[track_bucket(place->hash)];
+            next = place->next;
+            place->next = *bucket;
+            *bucket = place;
+        }
+        for (Record *record = old_records[i], *next; record != NULL; record = next) {
+            Record **bucket = &records[track_home(record->address)];
+            next = record->next;
+            record->next = *bucket;
+            *bucket = record;
+        }
+    }
+    free(old_places);
+    free(old_records);
+}
+
+/* Whether there is a bucket for one more. The lock. */
+static int track_has_room(void)
+{
+    if (track.record_count + track.place_count >= track.buckets) {
+        track_grow();
+    }
+    return track.buckets != 0;
+}
+
+/* The place, with a user more; NULL if memory is short. The lock. */
+static Place *place_of(const char *file, const char *function, int line)
+{
+    const size_t size = strlen(file) + 1,
+                 hash = track_hash(function, track_hash(file, (size_t)line * 31 + 1469598103u));
+    Place **bucket, *place;
+    if (!track_has_room()) {
+        return NULL;
+    }
+    bucket = &track.places[track_bucket(hash)];
+    for (place = *bucket; place != NULL; place = place->next) {
+        if (place->hash == hash && place->line == line && strcmp(place->file, file) == 0 &&
+            strcmp(place->function, function) == 0) {
+            place->users++;
+            return place;
+        }
+    }
+    place = (Place *)malloc(sizeof(Place) + size + strlen(function) + 1);
+    if (place == NULL) {
+        return NULL;
+    }
+    memcpy(place->file, file, size);
+    strcpy(place->file + size, function);
+    place->function = place->file + size;
+    place->users = 1;
+    place->hash = hash;
+    place->line = line;
+    place->next = *bucket;
+    *bucket = place;
+    track.place_count++;
+    return place;
+}
+
+/* The lock. */
+static void place_let_go(Place *place)
+{
+    if (--place->users == 0) {
+        Place **link = &track.places[track_bucket(place->hash)];
+        while (*link != place) {
+            link = &(*link)->next;
+        }
+        *link = place->next;
+        track.place_count--;
+        free(place);
+    }
+}
+
+/* An event without calls yet; NULL if memory is short. `what` is a constant. */
+static Event *event_new(const char *what, size_t most)
+{
+    Event *event = (Event *)malloc(sizeof(Event) + most * sizeof(Place *));
+    if (event != NULL) {
+        event->before = NULL;
+        event->what = what;
+        event->length = 0;
+    }
+    return event;
+}
+
+/* Adds the next outer call; whether that could be. */
+static int event_add(Event *event, const char *file, const char *function, int line)
+{
+    Place *place;
+    track_lock();
+    place = place_of(file, function, line);
+    if (place != NULL) {
+        event->calls[event->length++] = place;
+    }
+    track_unlock();
+    return place != NULL;
+}
+
+/* The lock. */
+static void event_free(Event *event)
+{
+    for (size_t i = 0; i < event->length; i++) {
+        place_let_go(event->calls[i]);
+    }
+    free(event);
+}
+
+/* --- Records --- */
+
+/* The lock. */
+static Record **record_link(uintptr_t address)
+{
+    Record **link = track.buckets != 0 ? &track.records[track_home(address)] : NULL;
+    while (link != NULL && *link != NULL && (*link)->address != address) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+/* Takes the event. The lock. */
+static void record_add(Record *record, Event *event)
+{
+    if (event == NULL) {
+        return;
+    }
+    event->before = record->events;
+    record->events = event;
+    if (++record->event_count > TRACK_EVENTS) {
+        Event *last = event;
+        while (last->before->before != NULL) {
+            last = last->before;
+        }
+        for (event = record->events; event->before != last; event = event->before) {
+        }
+        event->before = last->before; /* the making stays */
+        event_free(last);
+        record->event_count--;
+    }
+}
+
+/* The lock. */
+static void record_free(Record *record)
+{
+    while (record->events != NULL) {
+        Event *event = record->events;
+        record->events = event->before;
+        event_free(event);
+    }
+    free(record);
+}
+
+/* Takes the record out of the table; NULL if there is none. The lock. */
+static Record *record_take(uintptr_t address)
+{
+    Record **link = record_link(address);
+    Record *record = link != NULL ? *link : NULL;
+    if (record != NULL) {
+        *link = record->next;
+        track.record_count--;
+    }
+    return record;
+}
+
+static Record *record_new(uintptr_t address, const char *payload_type)
+{
+    Record *record = (Record *)calloc(1, sizeof(Record) + strlen(payload_type) + 1);
+    if (record != NULL) {
+        record->address = address;
+        strcpy(record->payload_type, payload_type);
+    }
+    return record;
+}
+
+/* Takes the event, NULL if there is none. */
+static void track_made(uintptr_t address, const char *payload_type, int is_native, Event *event)
+{
+    Record *record = record_new(address, payload_type), **link;
+    track_lock();
+    if (record == NULL || !track_has_room()) {
+        free(record);
+        if (event != NULL) {
+            event_free(event);
+        }
+    }
+    else {
+        record->serial = ++track.made;
+        record->is_native = is_native;
+        record_add(record, event);
+        link = record_link(address);
+        record->next = *link; /* NULL: the address was another's no more */
+        *link = record;
+        track.record_count++;
+    }
+    track_unlock();
+}
+
+/* Takes the event. */
+static void track_happened(uintptr_t address, Event *event)
+{
+    Record **link;
+    track_lock();
+    link = record_link(address);
+    if (link != NULL && *link != NULL) {
+        record_add(*link, event);
+    }
+    else if (event != NULL) {
+        event_free(event);
+    }
+    track_unlock();
+}
+
+/* --- Mistakes of compiled code --- */
+
+/* Writes the life of a block: "Big made at app.py:7 in load, freed at app.py:9 in load". The lock. */
+static size_t record_tell(const Record *record, const char *own_folder, char *text, size_t size)
+{
+    const Event *events[TRACK_EVENTS + 1], *event = record->events;
+    size_t count = 0, length;
+    for (; event != NULL && count <= TRACK_EVENTS; event = event->before) {
+        events[count++] = event;
+    }
+    length = (size_t)snprintf(text, size, "%s%s", record->payload_type,
+                              record->serial != 0 ? "" : " made before anybody tracked");
+    while (count != 0 && length < size) {
+        const char *const comma = event == NULL && record->serial != 0 && count == record->event_count ? "" : ",";
+        const Place *place = NULL;
+        event = events[--count];
+        for (size_t i = 0; i < event->length && place == NULL; i++) {
+            if (strncmp(event->calls[i]->file, own_folder, strlen(own_folder)) != 0) {
+                place = event->calls[i];
+            }
+        }
+        if (place != NULL) {
+            length += (size_t)snprintf(text + length, size - length, "%s %s at %s:%d in %s", comma, event->what,
+                                       place->file, place->line, place->function);
+        }
+        else {
+            length +=
+                (size_t)snprintf(text + length, size - length, "%s %s outside of Python code", comma, event->what);
+        }
+    }
+    return length < size ? length : size - 1;
+}
+
+static const char *track_own_folder = "";
+
+/* Writes and keeps a mistake; `times` of the same. The lock. */
+static void mistake_tell(const char *mistake, size_t times, const Record *record, char *text)
+{
+    char many[32] = "";
+    size_t length;
+    char **kept = &track.mistakes[track.mistake_count % TRACK_MISTAKES];
+    if (times > 1) {
+        snprintf(many, sizeof(many), " %zu times", times);
+    }
+    length = (size_t)snprintf(text, TRACK_TEXT, "compiled code %s%s: ", mistake, many);
+    record_tell(record, track_own_folder, text + length, TRACK_TEXT - length);
+    free(*kept);
+    *kept = (char *)malloc(strlen(text) + 1);
+    if (*kept != NULL) {
+        strcpy(*kept, text);
+        track.mistake_count++;
+    }
+}
+
+/* On stderr, unless nobody reads what is there already: that may be for a thread of ours to do, which waits for the GIL. */
+static void track_say(const char *text)
+{
+    char line[TRACK_TEXT + 32];
+    const int length = snprintf(line, sizeof(line), "externref: %s\n", text);
+#if defined(_WIN32)
+    fwrite(line, 1, (size_t)length, stderr);
+    fflush(stderr);
+#else
+    static long is_full; /* atomic: it was, so nobody waits for it again */
+    struct pollfd there = {STDERR_FILENO, POLLOUT, 0};
+    const int is_ready = poll(&there, 1, atomic_flag_load(&is_full) ? 0 : 100) == 1 && there.revents & POLLOUT;
+    atomic_flag_swap(&is_full, !is_ready);
+    if (is_ready) {
+        const ssize_t written = write(STDERR_FILENO, line, (size_t)length);
+        (void)written; /* it is kept, too */
+    }
+#endif
+}
+
+/* --- Freed blocks that are kept --- */
+
+static void track_dropped(void *raw);
+
+static const VMExternVTable track_vtable = {NULL, sizeof(void *), sizeof(void *), "freed reference", track_dropped};
+
+static inline Cell *track_cell(uintptr_t address)
+{
+    return (Cell *)(address - offsetof(Cell, footer));
+}
+
+/* The lock. */
+static void track_disguise(Record *record)
+{
+    Cell *cell = track_cell(record->address);
+    cell->payload = record;
+    cell->footer.ref_count = 1;
+    cell->footer.value_ptr = cell;
+    cell->footer.vtable = &track_vtable;
+    cell->footer.handles = cell->footer.state = 0;
+}
+
+/* The vtable's drop_slow: any thread, without the GIL or with it. */
+static void track_dropped(void *raw)
+{
+    VMExternData *data = (VMExternData *)raw;
+    Cell *cell = track_cell((uintptr_t)raw);
+    char text[TRACK_TEXT];
+    int is_kept;
+    track_lock();
+    is_kept = data->vtable == &track_vtable; /* not if it was let go meanwhile */
+    if (is_kept) {
+        Record *record = (Record *)cell->payload;
+        data->handles = 0;
+        atomic_count_store(&data->ref_count, 1);
+        mistake_tell("dropped a freed reference", 1, record, text);
+    }
+    track_unlock();
+    if (is_kept) {
+        track_say(text);
+    }
+}
+
+/* What a kept block shows; whether there is something to say. The lock. */
+static int record_look(Record *record, char *text)
+{
+    VMExternData *data = &track_cell(record->address)->footer;
+    const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
+    int is_wrong = 0;
+    if (track_cell(record->address)->payload != record || data->value_ptr != track_cell(record->address) ||
+        data->vtable != &track_vtable || data->handles != 0) {
+        track_disguise(record);
+        mistake_tell("wrote to a freed reference", 1, record, text);
+        is_wrong = 1;
+    }
+    else if (count > 1 && count <= PTRDIFF_MAX) { /* 0: a drop is about to come to track_dropped() */
+        atomic_count_add(&data->ref_count, 1 - count);
+        mistake_tell("cloned a freed reference", count - 1, record, text);
+        is_wrong = 1;
+    }
+    return is_wrong;
+}
+
+/* Looks at all that are kept. */
+static void track_look(void)
+{
+    char text[TRACK_TEXT];
+    int is_wrong;
+    do { /* what is wrong is put right, and said outside of the lock: then from the start again */
+        is_wrong = 0;
+        track_lock();
+        for (Record *record = track.kept != 0 ? track.oldest : NULL; record != NULL && !is_wrong;
+             record = record->newer) {
+            is_wrong = record_look(record, text);
+        }
+        track_unlock();
+        if (is_wrong) {
+            track_say(text);
+        }
+    } while (is_wrong);
+}
+
+/* Lets go of the oldest while there are more than `most`. What gives a cell back runs no code. */
+static void track_keep(size_t most)
+{
+    char text[TRACK_TEXT];
+    for (;;) {
+        Record *record;
+        int is_wrong = 0;
+        track_lock();
+        record = track.kept > most ? track.oldest : NULL;
+        if (record != NULL) {
+            is_wrong = record_look(record, text);
+            track.oldest = record->newer;
+            track.kept--;
+            track_cell(record->address)->footer.vtable = NULL;
+            block_release(track_cell(record->address));
+            record_free(record);
+        }
+        track_unlock();
+        if (is_wrong) {
+            track_say(text);
+        }
+        if (record == NULL) {
+            return;
+        }
+    }
+}
+
+/* A block is freed; takes the event. Whether it is kept, and its cell with it. */
+static int track_freed(VMExternData *data, Event *event)
+{
+    const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
+    const char *mistake = NULL;
+    char text[TRACK_TEXT];
+    Record *record;
+    int is_kept = 0;
+    /* No operation of the package leaves the count so. */
+    if (count > PTRDIFF_MAX) {
+        mistake = "dropped a reference more often than there were owners";
+    }
+    else if (count == 0 && data->handles != 0) {
+        mistake = "dropped a reference that Python still owns";
+    }
+    track_lock();
+    record = record_take((uintptr_t)data);
+    if (record == NULL && (mistake != NULL || track.most_kept != 0)) {
+        record = record_new((uintptr_t)data, "object");
+    }
+    if (record != NULL) {
+        record_add(record, event);
+        event = NULL;
+        if (mistake != NULL) {
+            mistake_tell(mistake, 1, record, text);
+        }
+        is_kept = track.most_kept != 0 && !record->is_native;
+        if (is_kept) {
+            track_disguise(record);
+            record->newer = NULL;
+            *(track.kept != 0 ? &track.newest->newer : &track.oldest) = record;
+            track.newest = record;
+            track.kept++;
+        }
+        else {
+            record_free(record);
+        }
+    }
+    if (event != NULL) {
+        event_free(event);
+    }
+    track_unlock();
+    if (mistake != NULL && record != NULL) {
+        track_say(text);
+    }
+    if (is_kept) {
+        track_keep(track.most_kept);
+    }
+    return is_kept;
+}
+
+/* A block is dropped through the package's own functions; whether it was freed before, and is kept. */
+static int track_freed_again(VMExternData *data)
+{
+    if (data->vtable != &track_vtable) {
+        return 0;
+    }
+    track_dropped(data);
+    return 1;
+}
+
+/* --- Copies, for Python --- */
+
+typedef struct {
+    Record *record; /* the copy's owner's; without `newer` and `next` */
+    const VMExternVTable *vtable;
+    size_t count;
+    uint32_t handles, state;
+} Copy;
+
+/* The lock. */
+static int record_copy(const Record *record, Copy *copy)
+{
+    const VMExternData *data = (const VMExternData *)record->address;
+    Event **link;
+    copy->record = record_new(record->address, record->payload_type);
+    if (copy->record == NULL) {
+        return 0;
+    }
+    copy->record->serial = record->serial;
+    link = &copy->record->events;
+    for (const Event *event = record->events; event != NULL; event = event->before) {
+        *link = event_new(event->what, event->length);
+        if (*link == NULL) {
+            break;
+        }
+        for (size_t i = 0; i < event->length; i++) {
+            event->calls[i]->users++;
+            (*link)->calls[i] = event->calls[i];
+        }
+        (*link)->length = event->length;
+        link = &(*link)->before;
+    }
+    copy->vtable = data->vtable;
+    copy->count = externref_strong_count(data);
+    copy->handles = data->handles;
+    copy->state = data->state;
+    return 1;
+}
+
+static void copy_free(Copy *copy)
+{
+    track_lock();
+    record_free(copy->record);
+    track_unlock();
+}
+
+/* A copy of the record with this address; whether there is one. */
+static int track_copy(uintptr_t address, Copy *copy)
+{
+    Record **link;
+    int is_there;
+    track_lock();
+    link = record_link(address);
+    is_there = link != NULL && *link != NULL && record_copy(*link, copy);
+    track_unlock();
+    return is_there;
+}
+
+static int compare_serials(const void *left, const void *right)
+{
+    const size_t one = ((const Copy *)left)->record->serial, other = ((const Copy *)right)->record->serial;
+    return (one > other) - (one < other);
+}
+
+/* Copies of all records of blocks that live, the oldest first, to be freed; how many, or -1 if memory is short. */
+static ptrdiff_t track_copies(Copy **copies)
+{
+    ptrdiff_t length = 0;
+    track_lock();
+    *copies = (Copy *)malloc((track.record_count + 1) * sizeof(Copy));
+    for (size_t i = 0; *copies != NULL && length >= 0 && i < track.buckets; i++) {
+        for (Record *record = track.records[i]; record != NULL && length >= 0; record = record->next) {
+            if (record_copy(record, &(*copies)[length])) {
+                length++;
+            }
+            else {
+                while (length != 0) {
+                    record_free((*copies)[--length].record);
+                }
+                length = -1;
+            }
+        }
+    }
+    track_unlock();
+    if (*copies == NULL || length < 0) {
+        free(*copies);
+        return -1;
+    }
+    qsort(*copies, (size_t)length, sizeof(Copy), compare_serials);
+    return length;
+}
+
+/* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
+static int track_mistake(size_t number, char *text)
+{
+    int is_kept;
+    track_lock();
+    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
+    if (is_kept) {
+        strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
+    }
+    track_unlock();
+    return is_kept;
+}
+
+/* Nobody tracks any more. */
+static void track_forget(void)
+{
+    track_lock();
+    for (size_t i = 0; i < track.buckets; i++) {
+        while (track.records[i] != NULL) {
+            Record *record = track.records[i];
+            track.records[i] = record->next;
+            record_free(record);
+        }
+    }
+    track.record_count = 0;
+    track_unlock();
+}
+
+#endif /* EXTERNREF_TRACK_H */
