@@ -15,7 +15,9 @@ sources = [source for source in sorted(package.rglob("*.pyx"))
            # Its compiled code comes and goes by what POSIX has; externref.wasm2c says so there.
            if not (sys.platform == "win32" and source.parent.name == "wasm2c")]
 modules = [Extension(".".join(source.relative_to("src").with_suffix("").parts), [str(source)],
-                     include_dirs=[str(package / "include"), str(package)], depends=parts)
+                     include_dirs=[str(package / "include"), str(package)], depends=parts,
+                     # By these it finds the functions that a trap was in, also if $CFLAGS leave them out.
+                     extra_compile_args=["-fasynchronous-unwind-tables"] if source.parent.name == "wasm2c" else [])
            for source in sources]
 
 

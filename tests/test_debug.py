@@ -357,17 +357,19 @@ from externref import VMExternRef, debug, stats
 for guard in 0, 3:
     with debug.track(guard=guard) as tracker:
         for n in range(60):
-            refs = []
+            ref = raw = None
             _testcapi.set_nomemory(n, n + 1)
             try:
-                refs.append(VMExternRef(7))
-                refs[0].as_raw()
-                VMExternRef.from_raw(refs.pop().into_raw())
+                ref = VMExternRef(7)
+                ref.as_raw()
+                raw = ref.into_raw()
             except MemoryError:
                 pass
             finally:
                 _testcapi.remove_mem_hooks()
-            del refs
+            if raw is not None:
+                ref = VMExternRef.from_raw(raw)
+            del ref
         assert tracker.live() == [], tracker.live()
         assert stats()[:2] == (0, 0)
     assert not tracker.mistakes()
