@@ -24,6 +24,11 @@ WARMUP_ROUNDS = 20      # the interpreter specializes every copy of a statement
 ours = {}   # group: ns of VMExternRef
 
 
+def pytest_configure(config):
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError('these need pytest-benchmark: python -m pip install -e ".[bench]"')
+
+
 def pytest_report_header():
     return f"externref {externref.__version__}"
 
@@ -74,6 +79,7 @@ def show(request, capsys):
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_scale_unit(unit):
     if unit == "seconds":
         return "n", 1e9 / OPERATIONS

@@ -122,3 +122,11 @@ def test_an_unoptimised_python_is_named(monkeypatch):
     monkeypatch.setattr(machine.sysconfig, "get_scheme_names", lambda: ("posix_prefix", "deb_system"))
     del config["CONFIG_ARGS"]
     assert "as Debian does" in said() and "flatter" not in said()
+
+
+def test_without_pytest_benchmark_one_line_says_what_to_install():
+    result = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:benchmark", "-p", "no:cacheprovider",
+                             "bench/bench_make_drop.py"], capture_output=True, text=True, cwd=CHECKOUT)
+    assert result.returncode == 4
+    assert 'ERROR: these need pytest-benchmark: python -m pip install -e ".[bench]"' in result.stdout + result.stderr
+    assert "INTERNALERROR" not in result.stdout + result.stderr

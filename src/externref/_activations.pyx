@@ -119,7 +119,8 @@ cdef int require_public(VMExternRefActivationsTable table) except -1:
 
 @cython.final
 cdef class VMExternRefActivationsTable:
-    """Owns the references that compiled code borrows.
+    """VMExternRefActivationsTable()\n--\n
+    Owns the references that compiled code borrows.
 
     For the author of a JIT or another runtime, who knows where its references can be; an
     externref.wasm2c.Store has a table of its own, which only counts for others: its operations raise

@@ -17,7 +17,8 @@ from externref._core cimport (
     end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
 from externref._numbers cimport word_of
 from externref._python cimport (
-    PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, reraise, vectorcallfunc)
+    PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, name_publicly, reraise,
+    vectorcallfunc)
 
 cdef extern from "_function/call.h" nogil:
     const int MAX_WORDS
@@ -191,3 +192,4 @@ cdef object function_vectorcall(PyObject *self, PyObject *const *args, size_t na
 
 
 call_by_vectorcall(Function, <Py_ssize_t>&(<Function>NULL).vectorcall)
+name_publicly(Function, "externref.Function")

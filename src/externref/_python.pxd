@@ -33,6 +33,8 @@ cdef extern from "Python.h":
     const unsigned long Py_TPFLAGS_HAVE_GC
     const unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     void PyType_Modified(PyTypeObject *) noexcept
+    int PyDict_DelItemString(PyObject *, const char *) noexcept
+    void PyErr_Clear() noexcept
 
     void Py_INCREF(PyObject *) noexcept
     void Py_DECREF(PyObject *) noexcept
@@ -124,8 +126,11 @@ cdef inline void call_by_vectorcall(type cls, Py_ssize_t offset) noexcept:
 
 
 cdef inline void name_publicly(type cls, const char *name) noexcept:
-    """Calls a class as users find it, not by the module that it is compiled in."""
+    """Calls a class as users find it, not by the module that it is compiled in, and takes out of help() what Cython has
+    there for modules that cimport the class: none does."""
     (<TypeSlots *>cls).tp_name = name
+    if PyDict_DelItemString((<TypeSlots *>cls).tp_dict, "__pyx_vtable__") != 0:
+        PyErr_Clear()
     PyType_Modified(<PyTypeObject *>cls)
 
 

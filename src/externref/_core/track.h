@@ -333,38 +333,38 @@ static void track_happened(uintptr_t address, Event *event)
 
 /* --- Mistakes of compiled code --- */
 
+static const char *track_own_folder = ""; /* calls in its files are the package's own */
+
 /* Writes the life of a block: "Big made at app.py:7 in load, freed at app.py:9 in load". The lock. */
-static size_t record_tell(const Record *record, const char *own_folder, char *text, size_t size)
+static void record_tell(const Record *record, char *text, size_t size)
 {
-    const Event *events[TRACK_EVENTS + 1], *event = record->events;
+    const Event *events[TRACK_EVENTS];
+    const char *comma = "";
     size_t count = 0, length;
-    for (; event != NULL && count <= TRACK_EVENTS; event = event->before) {
+    for (const Event *event = record->events; event != NULL; event = event->before) {
         events[count++] = event;
     }
-    length = (size_t)snprintf(text, size, "%s%s", record->payload_type,
-                              record->serial != 0 ? "" : " made before anybody tracked");
+    length = (size_t)snprintf(text, size, "%s", record->payload_type);
+    if (record->serial == 0 && length < size) {
+        length += (size_t)snprintf(text + length, size - length, " made before anybody tracked");
+        comma = ",";
+    }
     while (count != 0 && length < size) {
-        const char *const comma = event == NULL && record->serial != 0 && count == record->event_count ? "" : ",";
-        const Place *place = NULL;
-        event = events[--count];
-        for (size_t i = 0; i < event->length && place == NULL; i++) {
-            if (strncmp(event->calls[i]->file, own_folder, strlen(own_folder)) != 0) {
-                place = event->calls[i];
-            }
+        const Event *event = events[--count];
+        size_t i = 0;
+        while (i < event->length && strncmp(event->calls[i]->file, track_own_folder, strlen(track_own_folder)) == 0) {
+            i++;
         }
-        if (place != NULL) {
-            length += (size_t)snprintf(text + length, size - length, "%s %s at %s:%d in %s", comma, event->what,
-                                       place->file, place->line, place->function);
-        }
-        else {
-            length +=
-                (size_t)snprintf(text + length, size - length, "%s %s outside of Python code", comma, event->what);
+        length += (size_t)snprintf(text + length, size - length, "%s %s", comma, event->what);
+        comma = ",";
+        if (length < size) {
+            length += i < event->length
+                          ? (size_t)snprintf(text + length, size - length, " at %s:%d in %s", event->calls[i]->file,
+                                             event->calls[i]->line, event->calls[i]->function)
+                          : (size_t)snprintf(text + length, size - length, " outside of Python code");
         }
     }
-    return length < size ? length : size - 1;
 }
-
-static const char *track_own_folder = "";
 
 /* Writes and keeps a mistake; `times` of the same. The lock. */
 static void mistake_tell(const char *mistake, size_t times, const Record *record, char *text)
@@ -376,7 +376,7 @@ static void mistake_tell(const char *mistake, size_t times, const Record *record
         snprintf(many, sizeof(many), " %zu times", times);
     }
     length = (size_t)snprintf(text, TRACK_TEXT, "compiled code %s%s: ", mistake, many);
-    record_tell(record, track_own_folder, text + length, TRACK_TEXT - length);
+    record_tell(record, text + length, TRACK_TEXT - length);
     free(*kept);
     *kept = (char *)malloc(strlen(text) + 1);
     if (*kept != NULL) {
