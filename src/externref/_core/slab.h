@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "externref.h"
 #include "atomics.h"
 #include "memory.h"
@@ -43,6 +44,7 @@ static void *block_take(void *payload)
     const Watch *watch = (const Watch *)atomic_pointer_load((void **)&block_watch);
     void *cell = externref_aligned_alloc(sizeof(void *), sizeof(Cell));
     if (watch != NULL && cell != NULL) {
+        memset(cell, 0, sizeof(Cell)); /* for who looks at it before it is made */
         watch->made(cell, payload);
     }
     return cell;

@@ -63,6 +63,7 @@ static struct {
     Record **records;
     size_t buckets, place_count, record_count;
     size_t made;
+    int is_on; /* whether records are made; while there is one, the watch is told of the end of its block */
     Record *oldest, *newest; /* that are kept */
     size_t kept, most_kept;
     char *mistakes[TRACK_MISTAKES]; /* the newest, by their number modulo that */
@@ -298,7 +299,7 @@ static void track_made(uintptr_t address, const char *payload_type, int is_nativ
 {
     Record *record = record_new(address, payload_type), **link;
     track_lock();
-    if (record == NULL || !track_has_room()) {
+    if (record == NULL || !track.is_on || !track_has_room()) {
         free(record);
         if (event != NULL) {
             event_free(event);
@@ -487,15 +488,15 @@ static void track_look(void)
     } while (is_wrong);
 }
 
-/* Lets go of the oldest while there are more than `most`. What gives a cell back runs no code. */
-static void track_keep(size_t most)
+/* Lets go of the oldest while there are too many. What gives a cell back runs no code. */
+static void track_keep(void)
 {
     char text[TRACK_TEXT];
     for (;;) {
         Record *record;
         int is_wrong = 0;
         track_lock();
-        record = track.kept > most ? track.oldest : NULL;
+        record = track.kept > track.most_kept ? track.oldest : NULL;
         if (record != NULL) {
             is_wrong = record_look(record, text);
             track.oldest = record->newer;
@@ -560,7 +561,7 @@ static int track_freed(VMExternData *data, Event *event)
         track_say(text);
     }
     if (is_kept) {
-        track_keep(track.most_kept);
+        track_keep();
     }
     return is_kept;
 }
@@ -584,11 +585,15 @@ typedef struct {
     uint32_t handles, state;
 } Copy;
 
-/* The lock. */
+/* 0 if memory is short, or if the block is still being made, by another thread. The lock. */
 static int record_copy(const Record *record, Copy *copy)
 {
-    const VMExternData *data = (const VMExternData *)record->address;
+    VMExternData *data = (VMExternData *)record->address;
     Event **link;
+    copy->vtable = (const VMExternVTable *)atomic_pointer_load((void **)&data->vtable);
+    if (copy->vtable == NULL) {
+        return 0;
+    }
     copy->record = record_new(record->address, record->payload_type);
     if (copy->record == NULL) {
         return 0;
@@ -607,7 +612,6 @@ static int record_copy(const Record *record, Copy *copy)
         (*link)->length = event->length;
         link = &(*link)->before;
     }
-    copy->vtable = data->vtable;
     copy->count = externref_strong_count(data);
     copy->handles = data->handles;
     copy->state = data->state;
@@ -639,28 +643,19 @@ static int compare_serials(const void *left, const void *right)
     return (one > other) - (one < other);
 }
 
-/* Copies of all records of blocks that live, the oldest first, to be freed; how many, or -1 if memory is short. */
+/* Copies of the records of blocks that live, the oldest first, to be freed; how many, or -1 if memory is short. */
 static ptrdiff_t track_copies(Copy **copies)
 {
     ptrdiff_t length = 0;
     track_lock();
     *copies = (Copy *)malloc((track.record_count + 1) * sizeof(Copy));
-    for (size_t i = 0; *copies != NULL && length >= 0 && i < track.buckets; i++) {
-        for (Record *record = track.records[i]; record != NULL && length >= 0; record = record->next) {
-            if (record_copy(record, &(*copies)[length])) {
-                length++;
-            }
-            else {
-                while (length != 0) {
-                    record_free((*copies)[--length].record);
-                }
-                length = -1;
-            }
+    for (size_t i = 0; *copies != NULL && i < track.buckets; i++) {
+        for (Record *record = track.records[i]; record != NULL; record = record->next) {
+            length += record_copy(record, &(*copies)[length]);
         }
     }
     track_unlock();
-    if (*copies == NULL || length < 0) {
-        free(*copies);
+    if (*copies == NULL) {
         return -1;
     }
     qsort(*copies, (size_t)length, sizeof(Copy), compare_serials);
@@ -680,10 +675,9 @@ static int track_mistake(size_t number, char *text)
     return is_kept;
 }
 
-/* Nobody tracks any more. */
+/* Forgets all records of blocks that live. The lock. */
 static void track_forget(void)
 {
-    track_lock();
     for (size_t i = 0; i < track.buckets; i++) {
         while (track.records[i] != NULL) {
             Record *record = track.records[i];
@@ -692,7 +686,6 @@ static void track_forget(void)
         }
     }
     track.record_count = 0;
-    track_unlock();
 }
 
 #endif /* EXTERNREF_TRACK_H */

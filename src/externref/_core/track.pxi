@@ -39,6 +39,7 @@ cdef extern from "_core/track.h" nogil:
         uint32_t state
     ctypedef struct Track:
         size_t made
+        bint is_on
         size_t most_kept
         size_t mistake_count
     Track track
@@ -50,7 +51,7 @@ cdef extern from "_core/track.h" nogil:
     void track_made(uintptr_t address, const char *payload_type, bint is_native, Event *) noexcept
     void track_happened(uintptr_t address, Event *) noexcept
     bint track_freed(VMExternData *, Event *) noexcept
-    void track_keep(size_t most) noexcept
+    void track_keep() noexcept
     void track_look() noexcept
     void track_forget() noexcept
     bint track_copy(uintptr_t address, Copy *) noexcept
@@ -115,8 +116,8 @@ cdef extern from *:
         while (frame != NULL) {
             PyCodeObject *code = PyFrame_GetCode(frame);    /* the frame has it, too */
             PyFrameObject *outer = NULL;
-            if (event_add(event, text_of(code->co_filename), text_of(code->co_name), PyFrame_GetLineNumber(frame)) &&
-                event->length < (size_t)most) {
+            if (event->length < (size_t)most &&
+                event_add(event, text_of(code->co_filename), text_of(code->co_name), PyFrame_GetLineNumber(frame))) {
                 outer = PyFrame_GetBack(frame);
             }
             Py_DECREF(code);
@@ -239,35 +240,30 @@ cdef struct Tracking:
 
 cdef Tracking *trackings = NULL     # track_lock()
 cdef size_t tracking_changes = 0    # likewise: how many; the number of each is that of its beginning
-cdef bint is_tracking = False       # whether all below is so
 
 
-cdef int set_tracking(bint on) except -1:
-    """Has the events noted, or not. Runs no code."""
-    global is_tracking, spare_pair_count
-    # By a pointer to lend(), as for give_raw(), as_raw() would take 503 instructions in place of 493.
-    (<dict><object>(<TypeSlots *>VMExternRef).tp_dict)["as_raw"] = as_raw_that_is_tracked if on else own_as_raw
-    PyType_Modified(<PyTypeObject *>VMExternRef)
-    set_give_raw(tracked_give_raw if on else give_raw)
-    c_api.new_with = tracked_new_with if on else new_with
-    c_api.unwrap = tracked_unwrap if on else unwrap
-    if on != is_tracking:
-        is_tracking = on
-        if on:
-            free_spare_pairs()
-        spare_pair_count = SPARE_LIMIT if on else 0     # none is kept: each block is made and freed
-        block_set_watch(&watch if on else NULL)
+cdef void watch_if(bint on) noexcept:
+    """Has makings and freeings noted, or not any more. track_lock(), so that no record outlives the watch."""
+    global spare_pair_count
+    if on == track.is_on:
+        return
+    if on:
+        free_spare_pairs()
+        block_set_watch(&watch)
+    track.is_on = on
     if not on:
         track_forget()
-    return 0
+        block_set_watch(NULL)
+    spare_pair_count = SPARE_LIMIT if on else 0     # with all there may be, none is kept: each block is made and freed
 
 
 cdef int retrack() except -1:
-    """Does what the trackings are for; once more if another thread has changed them meanwhile."""
+    """Does what the trackings are for; once more if another thread has changed them meanwhile. Runs no code."""
     global frames_most
     cdef Tracking *tracking
     cdef size_t changes, kept
     cdef Py_ssize_t frames
+    cdef bint on
     while True:
         frames = kept = 0
         track_lock()
@@ -280,8 +276,17 @@ cdef int retrack() except -1:
         frames_most = frames
         track.most_kept = kept
         track_unlock()
-        track_keep(kept)
-        set_tracking(frames != 0)
+        track_keep()
+        track_lock()
+        on = trackings != NULL
+        watch_if(on)
+        track_unlock()
+        set_give_raw(tracked_give_raw if on else give_raw)
+        c_api.new_with = tracked_new_with if on else new_with
+        c_api.unwrap = tracked_unwrap if on else unwrap
+        # By a pointer to lend(), as for give_raw(), as_raw() would take 503 instructions in place of 493.
+        (<dict><object>(<TypeSlots *>VMExternRef).tp_dict)["as_raw"] = as_raw_that_is_tracked if on else own_as_raw
+        PyType_Modified(<PyTypeObject *>VMExternRef)
         if changes == tracking_changes:
             return 0
 
