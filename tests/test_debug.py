@@ -13,7 +13,7 @@ import pytest
 
 import externref
 from externref import VMExternRef, abi, debug
-from support import on_native_threads, one_after_the_other
+from support import NO_GIL, on_native_threads, one_after_the_other
 
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 held_clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
@@ -246,9 +246,8 @@ def test_wrong_figures(arguments, error):
         debug.track(**arguments)
     for figures in (0, 0), (-1, 0), (1, -1), (2**64, 0), (1, 2**64), ("1", 0):
         with pytest.raises((ValueError, OverflowError, TypeError)):
-            externref._core._track_begin(*figures)
-    with pytest.raises(ValueError, match="nobody tracks under this number"):
-        externref._core._track_end(0)
+            externref._core._track_begin(*figures, [])
+    externref._core._track_end(0)       # nobody's
     with debug.track() as tracker:      # none of them was left
         ref = VMExternRef(1)
         assert len(tracker.live()) == 1
@@ -427,6 +426,29 @@ print(len(mistakes))
     assert (out, err) == ("1000\n", "")
 
 
+def test_what_was_tracked_is_used_afterwards():
+    ref = VMExternRef(1)
+    with debug.track():
+        as_raw, text = ref.as_raw, ref.as_raw.__doc__
+    for _ in range(100):
+        as_raw()
+    assert text == ref.as_raw.__doc__
+
+
+def test_more_mistakes_than_are_kept():
+    out, err = run_alone("""
+import ctypes, time
+from externref import VMExternRef, abi, debug
+clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
+with debug.track(guard=60000) as tracker:
+    raws = [VMExternRef(i).as_raw() for i in range(50000)]
+    for raw in raws: clone(raw)
+    start = time.process_time()
+    print(len(tracker.mistakes()), time.process_time() - start < 20)     # each once: some 0.1 s, and not minutes
+""")
+    assert out == "1000 True\n" and err.count("cloned a freed reference") <= 1000
+
+
 @pytest.mark.skipif(not hasattr(os, "fork") or "ASAN_OPTIONS" in os.environ, reason="needs fork, and no sanitizer's locks")
 def test_a_fork_while_other_threads_are_told_of_drops():
     out, _ = run_alone("""
@@ -451,6 +473,35 @@ with debug.track(guard=200):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     stop = True
     for thread in threads: thread.join()
+print("fine")
+""")
+    assert out == "fine\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or NO_GIL, reason="needs fork, and one thread that runs Python")
+def test_a_fork_whose_hooks_make_references():
+    out, _ = run_alone("""
+import os, signal, threading
+from externref import VMExternRef, debug
+os.register_at_fork(before=lambda: [VMExternRef([i]) for i in range(9)], after_in_parent=lambda: VMExternRef({}),
+                    after_in_child=lambda: VMExternRef({}))
+signal.signal(signal.SIGALRM, lambda *args: VMExternRef([]))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+with debug.track(guard=9) as tracker:
+    stop = False
+    def work():
+        while not stop: VMExternRef([])
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(100):
+        child = os.fork()
+        if child == 0: os._exit(7)
+        while True:
+            try: assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7; break
+            except InterruptedError: pass
+    stop = True
+    thread.join()
+    signal.setitimer(signal.ITIMER_REAL, 0)
 print("fine")
 """)
     assert out == "fine\n"

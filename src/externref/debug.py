@@ -160,30 +160,37 @@ class Tracker:
 
     def __init__(self, frames: int, guard: int) -> None:
         self._frames, self._guard = frames, guard
-        self._number = 0        # among those that track; 0: not yet
+        self._numbers: list[int] = []   # its own, among those that track
         self._is_over = False
         self._first = 0         # the first serial that is its own
         self._mistakes_before = 0
         self._found: tuple[list[Block], list[str]] | None = None     # at the block's end
 
     def __enter__(self) -> Self:
-        if self._number:
+        if self._numbers:
             raise RuntimeError("this tracker was used already; each with block takes a track() of its own")
         self._mistakes_before = _core._mistakes_made()
         self._first = _core._newest_serial() + 1
-        self._number = _core._track_begin(self._frames, self._guard)
+        try:
+            _core._track_begin(self._frames, self._guard, self._numbers)
+        except BaseException:       # a signal's
+            self._end()
+            raise
         return self
+
+    def _end(self) -> None:
+        for number in self._numbers:
+            _core._track_end(number)
+        self._is_over = True
 
     def __exit__(self, *exc_info: object) -> None:
         self._require_begun()
         if self._is_over:
             raise RuntimeError("this tracker's with block has ended already")
         try:
-            found = self._look(), self.mistakes()
+            self._found = self._look(), self.mistakes()
         finally:
-            self._is_over = True
-            _core._track_end(self._number)
-        self._found = found
+            self._end()
 
     def _look(self) -> list[Block]:
         gc.collect()
@@ -192,7 +199,7 @@ class Tracker:
         return self.live()
 
     def _require_begun(self) -> None:
-        if not self._number:
+        if not self._numbers:
             raise RuntimeError("this tracker has not begun: `with debug.track() as tracker:`")
         if self._is_over and self._found is None:
             raise RuntimeError("the end of this tracker's with block was interrupted, and nothing was found out")

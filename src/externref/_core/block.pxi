@@ -191,7 +191,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return NULL
-    if frames_most != 0 and (track_freed_again(data) or note_freed_block(data)):
+    if frames_most != 0 and (track_freed_again(data) or note_freed_block(data, True)):
         return NULL
     live_freed()
     if data.vtable.drop_in_place != NULL:

@@ -14,8 +14,7 @@ cdef extern from "_core/pending.h":
     bint pending_set_draining(bint) noexcept
 
 cdef extern from "_core/track.h" nogil:
-    void track_lock() noexcept
-    void track_unlock() noexcept
+    void track_in_child() noexcept
 
 cdef extern from "_core/helper.h":
     const long DRAIN_AUTO
@@ -183,16 +182,14 @@ if not helper_setup(main_thread(), drain_for_helper, schedule_for_helper):
 
 def before_fork():
     helper_before_fork()
-    track_lock()        # or a thread that is not in the child may have it there
 
 
 def after_fork_in_parent():
-    track_unlock()
     helper_after_fork(False)
 
 
 def after_fork_in_child():
-    track_unlock()
+    track_in_child()
     helper_after_fork(True)
 
 

@@ -48,7 +48,6 @@ typedef struct Record {
     size_t serial; /* in the order of the makings; 0: it was made before anybody tracked */
     Event *events; /* the newest first */
     size_t event_count;
-    int is_native;
     char payload_type[];
 } Record;
 
@@ -82,6 +81,21 @@ static void track_lock(void)
 static void track_unlock(void)
 {
     atomic_flag_swap(&track.lock, 0);
+}
+
+/* After a fork. Not the parent's to have the lock meanwhile: code of others runs between its hooks and the fork. If a
+ * thread that is not here had it, what is known may be half made: it is left where it is, and all begins anew. */
+static void track_in_child(void)
+{
+    if (atomic_flag_swap(&track.lock, 0) != 0) {
+        track.places = NULL;
+        track.records = NULL;
+        track.buckets = track.place_count = track.record_count = 0;
+        track.oldest = track.newest = NULL;
+        track.kept = 0;
+        memset(track.mistakes, 0, sizeof(track.mistakes));
+        track.mistake_count = 0;
+    }
 }
 
 /* --- Places and events --- */
@@ -219,6 +233,13 @@ static int event_add(Event *event, const char *file, const char *function, int l
     return place != NULL;
 }
 
+/* Gives back the room of calls that there are not. */
+static Event *event_fit(Event *event)
+{
+    Event *fit = event != NULL ? (Event *)realloc(event, sizeof(Event) + event->length * sizeof(Place *)) : NULL;
+    return fit != NULL ? fit : event;
+}
+
 /* The lock. */
 static void event_free(Event *event)
 {
@@ -295,7 +316,7 @@ static Record *record_new(uintptr_t address, const char *payload_type)
 }
 
 /* Takes the event, NULL if there is none. */
-static void track_made(uintptr_t address, const char *payload_type, int is_native, Event *event)
+static void track_made(uintptr_t address, const char *payload_type, Event *event)
 {
     Record *record = record_new(address, payload_type), **link;
     track_lock();
@@ -307,7 +328,6 @@ static void track_made(uintptr_t address, const char *payload_type, int is_nativ
     }
     else {
         record->serial = ++track.made;
-        record->is_native = is_native;
         record_add(record, event);
         link = record_link(address);
         record->next = *link; /* NULL: the address was another's no more */
@@ -372,16 +392,17 @@ static void mistake_tell(const char *mistake, size_t times, const Record *record
 {
     char many[32] = "";
     size_t length;
-    char **kept = &track.mistakes[track.mistake_count % TRACK_MISTAKES];
+    char *copy, **kept = &track.mistakes[track.mistake_count % TRACK_MISTAKES];
     if (times > 1) {
         snprintf(many, sizeof(many), " %zu times", times);
     }
     length = (size_t)snprintf(text, TRACK_TEXT, "compiled code %s%s: ", mistake, many);
     record_tell(record, text + length, TRACK_TEXT - length);
-    free(*kept);
-    *kept = (char *)malloc(strlen(text) + 1);
-    if (*kept != NULL) {
-        strcpy(*kept, text);
+    copy = (char *)malloc(strlen(text) + 1);
+    if (copy != NULL) {
+        strcpy(copy, text);
+        free(*kept);
+        *kept = copy;
         track.mistake_count++;
     }
 }
@@ -469,23 +490,46 @@ static int record_look(Record *record, char *text)
     return is_wrong;
 }
 
+/* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
+static int track_mistake(size_t number, char *text)
+{
+    int is_kept;
+    track_lock();
+    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
+    if (is_kept) {
+        strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
+    }
+    track_unlock();
+    return is_kept;
+}
+
+/* Says what was found from this number on, as far as it is kept. */
+static void track_say_from(size_t number)
+{
+    char text[TRACK_TEXT];
+    size_t end;
+    track_lock();
+    end = track.mistake_count;
+    track_unlock();
+    for (number = end > number + TRACK_MISTAKES ? end - TRACK_MISTAKES : number; number < end; number++) {
+        if (track_mistake(number, text)) {
+            track_say(text);
+        }
+    }
+}
+
 /* Looks at all that are kept. */
 static void track_look(void)
 {
     char text[TRACK_TEXT];
-    int is_wrong;
-    do { /* what is wrong is put right, and said outside of the lock: then from the start again */
-        is_wrong = 0;
-        track_lock();
-        for (Record *record = track.kept != 0 ? track.oldest : NULL; record != NULL && !is_wrong;
-             record = record->newer) {
-            is_wrong = record_look(record, text);
-        }
-        track_unlock();
-        if (is_wrong) {
-            track_say(text);
-        }
-    } while (is_wrong);
+    size_t before;
+    track_lock();
+    before = track.mistake_count;
+    for (Record *record = track.kept != 0 ? track.oldest : NULL; record != NULL; record = record->newer) {
+        (void)record_look(record, text);
+    }
+    track_unlock();
+    track_say_from(before);
 }
 
 /* Lets go of the oldest while there are too many. What gives a cell back runs no code. */
@@ -515,8 +559,8 @@ static void track_keep(void)
     }
 }
 
-/* A block is freed; takes the event. Whether it is kept, and its cell with it. */
-static int track_freed(VMExternData *data, Event *event)
+/* A block is freed; takes the event. Whether it is kept, and its cell with it: never a native one, which is in none. */
+static int track_freed(VMExternData *data, int is_native, Event *event)
 {
     const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
     const char *mistake = NULL;
@@ -541,7 +585,7 @@ static int track_freed(VMExternData *data, Event *event)
         if (mistake != NULL) {
             mistake_tell(mistake, 1, record, text);
         }
-        is_kept = track.most_kept != 0 && !record->is_native;
+        is_kept = track.most_kept != 0 && !is_native;
         if (is_kept) {
             track_disguise(record);
             record->newer = NULL;
@@ -660,19 +704,6 @@ static ptrdiff_t track_copies(Copy **copies)
     }
     qsort(*copies, (size_t)length, sizeof(Copy), compare_serials);
     return length;
-}
-
-/* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
-static int track_mistake(size_t number, char *text)
-{
-    int is_kept;
-    track_lock();
-    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
-    if (is_kept) {
-        strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
-    }
-    track_unlock();
-    return is_kept;
 }
 
 /* Forgets all records of blocks that live. The lock. */

@@ -48,9 +48,9 @@ cdef extern from "_core/track.h" nogil:
     void track_unlock() noexcept
     Event *event_new(const char *what, size_t most) noexcept
     bint event_add(Event *, const char *file, const char *function, int line) noexcept
-    void track_made(uintptr_t address, const char *payload_type, bint is_native, Event *) noexcept
+    void track_made(uintptr_t address, const char *payload_type, Event *) noexcept
     void track_happened(uintptr_t address, Event *) noexcept
-    bint track_freed(VMExternData *, Event *) noexcept
+    bint track_freed(VMExternData *, bint is_native, Event *) noexcept
     void track_keep() noexcept
     void track_look() noexcept
     void track_forget() noexcept
@@ -125,7 +125,7 @@ cdef extern from *:
             frame = outer;
         }
         PyErr_Clear();
-        return event;
+        return event_fit(event);
     }
     """
     ctypedef struct Quiet:
@@ -157,21 +157,21 @@ cdef void note_made(void *cell, void *payload) noexcept:
     cdef PyObject *name
     quiet_begin(&quiet)
     name = name_of_type(Py_TYPE(<PyObject *>payload))       # the type has it, too
-    track_made(<uintptr_t>data_in(cell), text_of(name), False, event_now("made", frames_most))
+    track_made(<uintptr_t>data_in(cell), text_of(name), event_now("made", frames_most))
     Py_XDECREF(name)
     quiet_end(&quiet)
 
 
 cdef int note_freed(void *cell) noexcept:
-    return note_freed_block(data_in(cell))
+    return note_freed_block(data_in(cell), False)
 
 
-cdef bint note_freed_block(VMExternData *data) noexcept:
+cdef bint note_freed_block(VMExternData *data, bint is_native) noexcept:
     """Whether it is kept."""
     cdef bint is_kept
     cdef Quiet quiet
     quiet_begin(&quiet)
-    is_kept = track_freed(data, event_now("freed", frames_most) if track.most_kept != 0 else NULL)
+    is_kept = track_freed(data, is_native, event_now("freed", frames_most) if track.most_kept != 0 else NULL)
     quiet_end(&quiet)
     return is_kept
 
@@ -202,7 +202,8 @@ cdef PyMethodDef tracked_as_raw_definition
 tracked_as_raw_definition.ml_name = "as_raw"
 tracked_as_raw_definition.ml_meth = tracked_as_raw
 tracked_as_raw_definition.ml_flags = METH_NOARGS
-tracked_as_raw_definition.ml_doc = NULL
+cdef bytes as_raw_doc = f"as_raw{own_as_raw.__text_signature__}\n--\n\n{own_as_raw.__doc__}".encode()
+tracked_as_raw_definition.ml_doc = as_raw_doc
 cdef object as_raw_that_is_tracked = PyDescr_NewMethod(<PyTypeObject *>VMExternRef, &tracked_as_raw_definition)
 
 
@@ -218,7 +219,7 @@ cdef void *tracked_new_with(
     cdef Quiet quiet
     if vtable.drop_slow != drop_anywhere:       # its end would not be seen
         quiet_begin(&quiet)
-        track_made(<uintptr_t>raw, vtable.type_name, True, event_now("made", frames_most))
+        track_made(<uintptr_t>raw, vtable.type_name, event_now("made", frames_most))
         quiet_end(&quiet)
     return raw
 
@@ -229,7 +230,7 @@ cdef Watch watch
 watch.made = note_made
 watch.freed = note_freed
 
-cdef bytes own_folder = os.fsencode(os.path.dirname(os.path.dirname(__file__)) + os.sep)
+cdef bytes own_folder = os.fsencode(os.path.dirname(__file__) + os.sep)
 track_own_folder = own_folder
 
 cdef struct Tracking:
@@ -291,11 +292,10 @@ cdef int retrack() except -1:
             return 0
 
 
-def _track_begin(Py_ssize_t frames, Py_ssize_t kept):
+def _track_begin(Py_ssize_t frames, Py_ssize_t kept, list numbers not None):
     """Tracks from now on: so many calls are noted of each event, so many freed blocks kept; the largest figures of all
-    trackings count. The number of this one."""
+    trackings count. The number of this one is put into the list."""
     global trackings, tracking_changes
-    cdef size_t number
     if frames < 1 or kept < 0:
         raise ValueError("frames must be at least 1, and kept blocks 0")
     cdef Tracking *tracking = <Tracking *>malloc(sizeof(Tracking))
@@ -305,16 +305,16 @@ def _track_begin(Py_ssize_t frames, Py_ssize_t kept):
     tracking.kept = kept
     track_lock()
     tracking_changes += 1
-    number = tracking.number = tracking_changes
+    tracking.number = tracking_changes
     tracking.next = trackings
     trackings = tracking
     track_unlock()
+    numbers.append(tracking_changes)        # before a signal's handler can run
     retrack()
-    return number
 
 
 def _track_end(size_t number):
-    """Ends the tracking of that number. ValueError if there is none."""
+    """Ends the tracking of that number, unless it has ended already."""
     global trackings, tracking_changes
     cdef Tracking *tracking
     cdef Tracking **link = &trackings
@@ -326,8 +326,6 @@ def _track_end(size_t number):
         tracking_changes += 1
         link[0] = tracking.next
     track_unlock()
-    if tracking == NULL:
-        raise ValueError("nobody tracks under this number")
     free(tracking)
     retrack()
 
@@ -502,9 +500,9 @@ def _mistakes(size_t before):
     cdef size_t number
     with nogil:     # it may have much to say
         track_look()
-    number = track.mistake_count - min(<size_t>TRACK_MISTAKES, track.mistake_count)
-    number = max(before, number)
-    while track_mistake(number, words):
-        found.append(text(words))
+    number = max(before, track.mistake_count - min(<size_t>TRACK_MISTAKES, track.mistake_count))
+    while number < track.mistake_count and len(found) < TRACK_MISTAKES:
+        if track_mistake(number, words):    # it may have made room for another meanwhile
+            found.append(text(words))
         number += 1
     return found
