@@ -97,12 +97,12 @@ def test_outside_a_checkout(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["rich", "matplotlib"])
-def test_a_missing_package(module, tmp_path):
+def test_a_missing_package(module):
     code = (f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['bench', '--plot', 'x.svg']\n"
             "import importlib.util as u; find = u.find_spec\n"
             f"u.find_spec = lambda name, *a: None if name == {module!r} else find(name, *a)\n"
             "import runpy; runpy.run_module('externref', run_name='__main__')")
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
     assert f'{module} is not installed: python -m pip install ".[bench]"' in error_of(result)
 
 

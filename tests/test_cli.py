@@ -311,8 +311,8 @@ def test_the_version(run):
     assert output_of(run("--version")) == f"externref {externref.__version__}\n"
 
 
-def test_a_missing_file_is_named_first(run):
-    assert error_of(run("bench", "--from", "no-such-file")) == "no-such-file: No such file or directory\n"
+def test_a_missing_file_is_named_first(run, wabt):
+    assert error_of(run("run", "no-such-file", "f")) == "no-such-file: No such file or directory\n"
 
 
 def test_the_script_is_the_same_command():

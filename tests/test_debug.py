@@ -682,9 +682,11 @@ def test_without():
 
 def test_the_fixture_and_the_marker(tmp_path):
     (tmp_path / "test_it.py").write_text(TESTS_OF_A_USER)
+    # With CI in the environment the summary has each report once more.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
     result = subprocess.run([sys.executable, "-m", "pytest", "-p", "_externref_pytest", "-p", "no:cacheprovider", "-rA", "-q",
                              "--strict-markers", str(tmp_path / "test_it.py")], capture_output=True, text=True, cwd=tmp_path,
-                            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+                            env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     outcome = dict(reversed(found) for found in re.findall(r"^(PASSED|FAILED) test_it\.py::(\S+)", result.stdout, re.MULTILINE))
     assert outcome == {"test_fixture": "FAILED", "test_marker": "FAILED", "test_marker_and_fixture": "PASSED",
                        "TestOld::test_in_a_class": "FAILED", "test_positional": "FAILED", "test_asked_for_in_the_test": "FAILED",
