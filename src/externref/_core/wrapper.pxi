@@ -139,8 +139,8 @@ cdef void wrapper_free(PyObject *self) noexcept:
     cdef PyObject *payload = NULL
     data = <VMExternData *>data_slot(self)[0]
     if data != NULL:
-        payload = payload_of(data)
-        if not FREE_THREADED and payload != NULL and data.handles == 1 and is_private(data):
+        if not FREE_THREADED and data.vtable == &python_vtable and data.handles == 1 and is_private(data):
+            payload = block_of(data).payload
             # As drop_handle and free_block, but the block may stay, fit for the next value.
             live_freed()
             live_handles_add(-1)
