@@ -522,7 +522,7 @@ VMExternRef.from_raw(raw)
     assert (out, err) == ("", "")
 
 
-def test_threads_that_begin_and_end_trackers(quick_switches):
+def test_threads_that_begin_and_end_trackers(quick_switches, monkeypatch):
     lost = []
 
     def work():
@@ -533,16 +533,12 @@ def test_threads_that_begin_and_end_trackers(quick_switches):
                     lost.append(1)
                 del ref
 
-    monkey = debug.Tracker._look
-    debug.Tracker._look = lambda self: []       # no collections: they take most of the time
-    try:
-        threads = [threading.Thread(target=work) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        debug.Tracker._look = monkey
+    monkeypatch.setattr(debug.Tracker, "_look", lambda self: [])     # no collections: they take most of the time
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not lost and not externref._core._is_tracking()
 
 

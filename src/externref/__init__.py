@@ -46,7 +46,7 @@ __version__ = "0.1.0"
 if _os.environ.get("EXTERNREF_DEBUG"):
     from externref import debug as _debug
 
-    _debug._from_environment()
+    _debug._track_process(_os.environ["EXTERNREF_DEBUG"])
 
 
 def get_include() -> str:

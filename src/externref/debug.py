@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, Self, SupportsIndex
 
-from externref import _core
+from externref import _core, abi
 
 __all__ = ["Block", "Difference", "Event", "Snapshot", "Tracker", "describe", "live", "snapshot", "track"]
 
@@ -119,14 +119,14 @@ def live() -> list[Block]:
 def describe(ref: "_core.VMExternRef[object]", /) -> str:
     """A drawing of the reference's block with what is in it now, of several lines. MovedError if it is spent."""
     block, = _blocks([_core._row(ref)])
-    start = block.address - (block.payload_size + 7) // 8 * 8
+    start = block.address - abi.layout_for(block.payload_size, block.payload_align).footer_offset
     owners = f"{block.handles} of Python, {block.raw_owners} of compiled code"
     lent = "for good, by as_raw()" if block.lent_for_good else f"{block.lends} times" if block.lends else "no"
     lines = [f"{start:#x}  payload    {block.payload_type}, {block.payload_size} bytes",
              f"{block.address:#x}  ref_count  {block.strong_count}: {owners}       <- raw pointer",
-             f"{block.address + 8:#x}  value_ptr  {start:#x}",
-             f"{block.address + 16:#x}  vtable",
-             f"{block.address + 24:#x}  host word  handles {block.handles}, lent: {lent}, "
+             f"{block.address + abi.VALUE_PTR_OFFSET:#x}  value_ptr  {start:#x}",
+             f"{block.address + abi.VTABLE_OFFSET:#x}  vtable",
+             f"{block.address + abi.FOOTER_SIZE - 8:#x}  host word  handles {block.handles}, lent: {lent}, "
              f"known to from_raw(): {'yes' if block.handed_out else 'no'}"]
     return "\n".join([*lines, *map(str, block.history)])
 
@@ -301,7 +301,10 @@ _GUARDED = 10_000
 
 
 def _track_process(setting: str) -> None:
-    """Tracks from now to the process's end, and reports on stderr then. The setting is "1", "guard" or "guard=N"."""
+    """Tracks from now to the process's end, and reports on stderr then; what EXTERNREF_DEBUG says is "1", "guard",
+    "guard=N", or "0" for nothing."""
+    if setting == "0":
+        return
     name, _, most = setting.partition("=")
     guard = 0
     try:
@@ -327,9 +330,3 @@ def _track_process(setting: str) -> None:
                   file=sys.stderr, flush=True)
 
     atexit.register(report)
-
-
-def _from_environment() -> None:
-    setting = os.environ.get("EXTERNREF_DEBUG", "")
-    if setting not in ("", "0"):
-        _track_process(setting)

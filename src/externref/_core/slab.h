@@ -130,21 +130,27 @@ static Slab *slab_make(size_t start)
     return slab;
 }
 
-static void slab_put_apart(Slabs *slabs, void *cell)
+/* Free cells are linked through their first words. */
+static inline void cell_push(void ***cells, void *cell)
 {
-    *(void ***)cell = slabs->apart;
-    slabs->apart = (void **)cell;
+    *(void ***)cell = *cells;
+    *cells = (void **)cell;
 }
 
-static void slab_put_all_apart(Slabs *slabs, Slab *slab, size_t size)
+static inline void *cell_pop(void ***cells)
+{
+    void *cell = *cells;
+    *cells = *(void ***)cell;
+    return cell;
+}
+
+static void slab_put_apart(Slabs *slabs, Slab *slab, size_t size)
 {
     while (slab->given != NULL) {
-        void *cell = slab->given;
-        slab->given = *(void ***)cell;
-        slab_put_apart(slabs, cell);
+        cell_push(&slabs->apart, cell_pop(&slab->given));
     }
     for (; (size_t)(slab->end - slab->fresh) >= size; slab->fresh += size) {
-        slab_put_apart(slabs, slab->fresh);
+        cell_push(&slabs->apart, slab->fresh);
     }
 }
 
@@ -159,17 +165,15 @@ static int slab_find_watched(Slabs *slabs, size_t size, size_t start, void *payl
             return 0;
         }
         slab->is_listed = 0;
-        slab_put_all_apart(slabs, slab, size);
+        slab_put_apart(slabs, slab, size);
     }
-    cell = slabs->apart;
-    slabs->apart = *(void ***)cell;
+    cell = cell_pop(&slabs->apart);
     slabs->watch->made(cell, payload);
     if (slabs->list.next != &slabs->list) {
         slab_unlink(slabs->list.next); /* that of the cell before */
     }
     slab = slab_of(cell, start);
-    *(void ***)cell = NULL;
-    slab->given = (void **)cell;
+    cell_push(&slab->given, cell);
     slab_link(slabs, slab);
     slab->is_listed = 0; /* for slab_give() */
     return 1;
@@ -216,7 +220,7 @@ static inline void *slab_take(Slabs *slabs, size_t size, size_t start, void *pay
         cell = slab->given;
     }
     if (cell != NULL) {
-        slab->given = *(void ***)cell;
+        cell_pop(&slab->given);
     }
     else {
         cell = slab->fresh;
@@ -231,10 +235,9 @@ static void slab_given(Slabs *slabs, Slab *slab, size_t start)
 {
     if (!slab->is_listed) {
         if (slabs->watch != NULL) {
-            void *cell = slab->given;
-            slab->given = NULL;
+            void *cell = cell_pop(&slab->given);
             if (!slabs->watch->freed(cell)) {
-                slab_put_apart(slabs, cell);
+                cell_push(&slabs->apart, cell);
             }
             return;
         }
@@ -253,8 +256,7 @@ static void slab_given(Slabs *slabs, Slab *slab, size_t start)
 static inline void slab_give(Slabs *slabs, size_t start, void *cell)
 {
     Slab *slab = slab_of(cell, start);
-    *(void ***)cell = slab->given;
-    slab->given = (void **)cell;
+    cell_push(&slab->given, cell);
     if (--slab->used == 0 || !slab->is_listed) {
         slab_given(slabs, slab, start);
     }
@@ -289,7 +291,7 @@ static void block_trim(void)
 /* Gives back what the watch kept. */
 static void block_release(void *cell)
 {
-    slab_put_apart(&block_slabs, cell);
+    cell_push(&block_slabs.apart, cell);
 }
 
 /* From now on this watch is told, or none with NULL: nothing that it kept is left then. */
@@ -301,17 +303,15 @@ static void block_set_watch(const Watch *watch)
     while (slabs->list.next != &slabs->list) {
         Slab *slab = slabs->list.next;
         slab_unlink(slab);
-        slab_put_all_apart(slabs, slab, sizeof(Cell));
+        slab_put_apart(slabs, slab, sizeof(Cell));
     }
     if (watch != NULL) {
         return;
     }
     while (slabs->apart != NULL) {
-        void *cell = slabs->apart;
+        void *cell = cell_pop(&slabs->apart);
         Slab *slab = slab_of(cell, 0);
-        slabs->apart = *(void ***)cell;
-        *(void ***)cell = slab->given;
-        slab->given = (void **)cell;
+        cell_push(&slab->given, cell);
         if (!slab->is_listed) {
             slab_link(slabs, slab);
         }

@@ -66,7 +66,7 @@ static struct {
     Record *oldest, *newest; /* that are kept */
     size_t kept, most_kept;
     char *mistakes[TRACK_MISTAKES]; /* the newest, by their number modulo that */
-    size_t mistake_count;
+    size_t mistake_count, said_count;
 } track;
 
 static void track_lock(void)
@@ -94,7 +94,7 @@ static void track_in_child(void)
         track.oldest = track.newest = NULL;
         track.kept = 0;
         memset(track.mistakes, 0, sizeof(track.mistakes));
-        track.mistake_count = 0;
+        track.mistake_count = track.said_count = 0;
     }
 }
 
@@ -240,10 +240,10 @@ static Event *event_fit(Event *event)
     return fit != NULL ? fit : event;
 }
 
-/* The lock. */
+/* NULL is ignored. The lock. */
 static void event_free(Event *event)
 {
-    for (size_t i = 0; i < event->length; i++) {
+    for (size_t i = 0; event != NULL && i < event->length; i++) {
         place_let_go(event->calls[i]);
     }
     free(event);
@@ -322,9 +322,7 @@ static void track_made(uintptr_t address, const char *payload_type, Event *event
     track_lock();
     if (record == NULL || !track.is_on || !track_has_room()) {
         free(record);
-        if (event != NULL) {
-            event_free(event);
-        }
+        event_free(event);
     }
     else {
         record->serial = ++track.made;
@@ -346,7 +344,7 @@ static void track_happened(uintptr_t address, Event *event)
     if (link != NULL && *link != NULL) {
         record_add(*link, event);
     }
-    else if (event != NULL) {
+    else {
         event_free(event);
     }
     track_unlock();
@@ -387,17 +385,17 @@ static void record_tell(const Record *record, char *text, size_t size)
     }
 }
 
-/* Writes and keeps a mistake; `times` of the same. The lock. */
-static void mistake_tell(const char *mistake, size_t times, const Record *record, char *text)
+/* Keeps a mistake, `times` of the same; track_say_all() is due. The lock. */
+static void mistake_tell(const char *mistake, size_t times, const Record *record)
 {
-    char many[32] = "";
+    char text[TRACK_TEXT], many[32] = "";
     size_t length;
     char *copy, **kept = &track.mistakes[track.mistake_count % TRACK_MISTAKES];
     if (times > 1) {
         snprintf(many, sizeof(many), " %zu times", times);
     }
-    length = (size_t)snprintf(text, TRACK_TEXT, "compiled code %s%s: ", mistake, many);
-    record_tell(record, text + length, TRACK_TEXT - length);
+    length = (size_t)snprintf(text, sizeof(text), "compiled code %s%s: ", mistake, many);
+    record_tell(record, text + length, sizeof(text) - length);
     copy = (char *)malloc(strlen(text) + 1);
     if (copy != NULL) {
         strcpy(copy, text);
@@ -405,6 +403,19 @@ static void mistake_tell(const char *mistake, size_t times, const Record *record
         *kept = copy;
         track.mistake_count++;
     }
+}
+
+/* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
+static int track_mistake(size_t number, char *text)
+{
+    int is_kept;
+    track_lock();
+    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
+    if (is_kept) {
+        strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
+    }
+    track_unlock();
+    return is_kept;
 }
 
 /* On stderr, unless nobody reads what is there already: that may be for a thread of ours to do, which waits for the GIL. */
@@ -425,6 +436,28 @@ static void track_say(const char *text)
         (void)written; /* it is kept, too */
     }
 #endif
+}
+
+/* Says what nobody has said yet of what is known by now, each once, as far as it is kept. */
+static void track_say_all(void)
+{
+    char text[TRACK_TEXT];
+    size_t number, end;
+    track_lock();
+    end = track.mistake_count;
+    track_unlock();
+    do {
+        track_lock();
+        if (track.mistake_count > track.said_count + TRACK_MISTAKES) {
+            track.said_count = track.mistake_count - TRACK_MISTAKES;
+        }
+        number = track.said_count;
+        track.said_count += number < end;
+        track_unlock();
+        if (number < end && track_mistake(number, text)) {
+            track_say(text);
+        }
+    } while (number < end);
 }
 
 /* --- Freed blocks that are kept --- */
@@ -453,110 +486,58 @@ static void track_disguise(Record *record)
 static void track_dropped(void *raw)
 {
     VMExternData *data = (VMExternData *)raw;
-    Cell *cell = track_cell((uintptr_t)raw);
-    char text[TRACK_TEXT];
-    int is_kept;
     track_lock();
-    is_kept = data->vtable == &track_vtable; /* not if it was let go meanwhile */
-    if (is_kept) {
-        Record *record = (Record *)cell->payload;
+    if (data->vtable == &track_vtable) { /* else it was let go meanwhile */
         data->handles = 0;
         atomic_count_store(&data->ref_count, 1);
-        mistake_tell("dropped a freed reference", 1, record, text);
+        mistake_tell("dropped a freed reference", 1, (const Record *)track_cell((uintptr_t)raw)->payload);
     }
     track_unlock();
-    if (is_kept) {
-        track_say(text);
-    }
+    track_say_all();
 }
 
-/* What a kept block shows; whether there is something to say. The lock. */
-static int record_look(Record *record, char *text)
+/* Tells what a kept block shows, and puts it right. The lock. */
+static void record_look(Record *record)
 {
-    VMExternData *data = &track_cell(record->address)->footer;
+    Cell *cell = track_cell(record->address);
+    VMExternData *data = &cell->footer;
     const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
-    int is_wrong = 0;
-    if (track_cell(record->address)->payload != record || data->value_ptr != track_cell(record->address) ||
-        data->vtable != &track_vtable || data->handles != 0) {
+    if (cell->payload != record || data->value_ptr != cell || data->vtable != &track_vtable || data->handles != 0) {
         track_disguise(record);
-        mistake_tell("wrote to a freed reference", 1, record, text);
-        is_wrong = 1;
+        mistake_tell("wrote to a freed reference", 1, record);
     }
     else if (count > 1 && count <= PTRDIFF_MAX) { /* 0: a drop is about to come to track_dropped() */
         atomic_count_add(&data->ref_count, 1 - count);
-        mistake_tell("cloned a freed reference", count - 1, record, text);
-        is_wrong = 1;
-    }
-    return is_wrong;
-}
-
-/* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
-static int track_mistake(size_t number, char *text)
-{
-    int is_kept;
-    track_lock();
-    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
-    if (is_kept) {
-        strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
-    }
-    track_unlock();
-    return is_kept;
-}
-
-/* Says what was found from this number on, as far as it is kept. */
-static void track_say_from(size_t number)
-{
-    char text[TRACK_TEXT];
-    size_t end;
-    track_lock();
-    end = track.mistake_count;
-    track_unlock();
-    for (number = end > number + TRACK_MISTAKES ? end - TRACK_MISTAKES : number; number < end; number++) {
-        if (track_mistake(number, text)) {
-            track_say(text);
-        }
+        mistake_tell("cloned a freed reference", count - 1, record);
     }
 }
 
 /* Looks at all that are kept. */
 static void track_look(void)
 {
-    char text[TRACK_TEXT];
-    size_t before;
     track_lock();
-    before = track.mistake_count;
     for (Record *record = track.kept != 0 ? track.oldest : NULL; record != NULL; record = record->newer) {
-        (void)record_look(record, text);
+        record_look(record);
     }
     track_unlock();
-    track_say_from(before);
+    track_say_all();
 }
 
 /* Lets go of the oldest while there are too many. What gives a cell back runs no code. */
 static void track_keep(void)
 {
-    char text[TRACK_TEXT];
-    for (;;) {
-        Record *record;
-        int is_wrong = 0;
-        track_lock();
-        record = track.kept > track.most_kept ? track.oldest : NULL;
-        if (record != NULL) {
-            is_wrong = record_look(record, text);
-            track.oldest = record->newer;
-            track.kept--;
-            track_cell(record->address)->footer.vtable = NULL;
-            block_release(track_cell(record->address));
-            record_free(record);
-        }
-        track_unlock();
-        if (is_wrong) {
-            track_say(text);
-        }
-        if (record == NULL) {
-            return;
-        }
+    track_lock();
+    while (track.kept > track.most_kept) {
+        Record *record = track.oldest;
+        record_look(record);
+        track.oldest = record->newer;
+        track.kept--;
+        track_cell(record->address)->footer.vtable = NULL;
+        block_release(track_cell(record->address));
+        record_free(record);
     }
+    track_unlock();
+    track_say_all();
 }
 
 /* A block is freed; takes the event. Whether it is kept, and its cell with it: never a native one, which is in none. */
@@ -564,7 +545,6 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
 {
     const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
     const char *mistake = NULL;
-    char text[TRACK_TEXT];
     Record *record;
     int is_kept = 0;
     /* No operation of the package leaves the count so. */
@@ -583,7 +563,7 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
         record_add(record, event);
         event = NULL;
         if (mistake != NULL) {
-            mistake_tell(mistake, 1, record, text);
+            mistake_tell(mistake, 1, record);
         }
         is_kept = track.most_kept != 0 && !is_native;
         if (is_kept) {
@@ -597,16 +577,9 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
             record_free(record);
         }
     }
-    if (event != NULL) {
-        event_free(event);
-    }
+    event_free(event);
     track_unlock();
-    if (mistake != NULL && record != NULL) {
-        track_say(text);
-    }
-    if (is_kept) {
-        track_keep();
-    }
+    track_keep();
     return is_kept;
 }
 
@@ -622,23 +595,35 @@ static int track_freed_again(VMExternData *data)
 
 /* --- Copies, for Python --- */
 
+/* What a footer said at one time. */
 typedef struct {
-    Record *record; /* the copy's owner's; without `newer` and `next` */
+    uintptr_t address;
     const VMExternVTable *vtable;
     size_t count;
     uint32_t handles, state;
+} Look;
+
+/* What keeps the block meanwhile is the caller's affair. */
+static void look_at(VMExternData *data, Look *look)
+{
+    look->address = (uintptr_t)data;
+    look->vtable = (const VMExternVTable *)atomic_pointer_load((void **)&data->vtable);
+    look->count = externref_strong_count(data);
+    look->handles = data->handles;
+    look->state = data->state;
+}
+
+typedef struct {
+    Record *record; /* the copy's owner's; without `newer` and `next` */
+    Look look;
 } Copy;
 
 /* 0 if memory is short, or if the block is still being made, by another thread. The lock. */
 static int record_copy(const Record *record, Copy *copy)
 {
-    VMExternData *data = (VMExternData *)record->address;
     Event **link;
-    copy->vtable = (const VMExternVTable *)atomic_pointer_load((void **)&data->vtable);
-    if (copy->vtable == NULL) {
-        return 0;
-    }
-    copy->record = record_new(record->address, record->payload_type);
+    look_at((VMExternData *)record->address, &copy->look);
+    copy->record = copy->look.vtable != NULL ? record_new(record->address, record->payload_type) : NULL;
     if (copy->record == NULL) {
         return 0;
     }
@@ -656,9 +641,6 @@ static int record_copy(const Record *record, Copy *copy)
         (*link)->length = event->length;
         link = &(*link)->before;
     }
-    copy->count = externref_strong_count(data);
-    copy->handles = data->handles;
-    copy->state = data->state;
     return 1;
 }
 

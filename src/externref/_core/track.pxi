@@ -31,12 +31,15 @@ cdef extern from "_core/track.h" nogil:
         size_t serial
         Event *events
         char *payload_type
-    ctypedef struct Copy:
-        Record *record
+    ctypedef struct Look:
+        uintptr_t address
         const VMExternVTable *vtable
         size_t count
         uint32_t handles
         uint32_t state
+    ctypedef struct Copy:
+        Record *record
+        Look look
     ctypedef struct Track:
         size_t made
         bint is_on
@@ -54,6 +57,7 @@ cdef extern from "_core/track.h" nogil:
     void track_keep() noexcept
     void track_look() noexcept
     void track_forget() noexcept
+    void look_at(VMExternData *, Look *) noexcept
     bint track_copy(uintptr_t address, Copy *) noexcept
     Py_ssize_t track_copies(Copy **) noexcept
     void copy_free(Copy *) noexcept
@@ -240,7 +244,8 @@ cdef struct Tracking:
     size_t kept
 
 cdef Tracking *trackings = NULL     # track_lock()
-cdef size_t tracking_changes = 0    # likewise: how many; the number of each is that of its beginning
+cdef size_t trackings_begun = 0     # likewise: how many, ever; the number of the newest
+cdef size_t tracking_changes = 0    # likewise: of the list
 
 
 cdef void watch_if(bint on) noexcept:
@@ -295,21 +300,27 @@ cdef int retrack() except -1:
 def _track_begin(Py_ssize_t frames, Py_ssize_t kept, list numbers not None):
     """Tracks from now on: so many calls are noted of each event, so many freed blocks kept; the largest figures of all
     trackings count. The number of this one is put into the list."""
-    global trackings, tracking_changes
+    global trackings, trackings_begun, tracking_changes
+    cdef Tracking *tracking
+    cdef size_t number
     if frames < 1 or kept < 0:
         raise ValueError("frames must be at least 1, and kept blocks 0")
-    cdef Tracking *tracking = <Tracking *>malloc(sizeof(Tracking))
+    track_lock()
+    trackings_begun += 1
+    number = trackings_begun
+    track_unlock()
+    numbers.append(number)      # first: whatever happens from here on, the caller can end it
+    tracking = <Tracking *>malloc(sizeof(Tracking))
     if tracking == NULL:
         raise MemoryError("no memory to track references")
+    tracking.number = number
     tracking.frames = frames
     tracking.kept = kept
     track_lock()
     tracking_changes += 1
-    tracking.number = tracking_changes
     tracking.next = trackings
     trackings = tracking
     track_unlock()
-    numbers.append(tracking_changes)        # before a signal's handler can run
     retrack()
 
 
@@ -336,34 +347,6 @@ def _is_tracking():
 
 # --- What externref.debug shows -----------------------------------------------------
 
-cdef struct Look:
-    uintptr_t address
-    PyObject *payload_class     # owned; NULL for a native payload
-    const VMExternVTable *vtable
-    size_t count
-    uint32_t handles
-    uint32_t state
-
-cdef struct Looks:
-    Look *looks
-    size_t length
-    size_t room
-
-
-cdef void look_at(VMExternData *data, Look *look) noexcept:
-    """What keeps the block meanwhile is the caller's affair."""
-    cdef PyObject *payload = payload_of(data)
-    look.address = <uintptr_t>data
-    look.vtable = data.vtable
-    look.count = EXTERNREF_ACQUIRE(&data.ref_count)
-    look.handles = data.handles
-    look.state = host_state(data)
-    look.payload_class = NULL
-    if payload != NULL:
-        look.payload_class = <PyObject *>Py_TYPE(payload)
-        Py_INCREF(look.payload_class)
-
-
 cdef object text(const char *utf8):
     return utf8.decode("utf-8", "replace")
 
@@ -383,34 +366,13 @@ cdef tuple history_of(Record *record):
     return tuple(events)
 
 
-cdef tuple row_of_copy(Copy *copy):
-    """What debug.py makes a Block of."""
+cdef tuple row_of(Look *look, object payload_type, Record *record):
+    """What debug.py makes a Block of; `record` may be NULL."""
     # declared: Cython 3.3.1 does not come to an end of inferring it
-    cdef tuple facts = (copy.record.address, text(copy.record.payload_type), copy.count, copy.handles,
-                        copy.state & EXTERNREF_STATE_LENDS, copy.state & EXTERNREF_STATE_EXPOSED != 0,
-                        copy.state & EXTERNREF_STATE_REGISTERED != 0, copy.vtable.size, copy.vtable.align)
-    return facts, copy.record.serial, history_of(copy.record)
-
-
-cdef tuple row_of_look(Look *look):
-    """The same. Takes the reference to the class."""
-    cdef Copy recorded
-    cdef object payload_type
-    cdef tuple facts
-    if look.payload_class == NULL:
-        payload_type = vtable_name(look.vtable)
-    else:
-        payload_type = PyType_GetName(<PyTypeObject *>look.payload_class)
-        Py_DECREF(look.payload_class)
-    facts = (look.address, payload_type, look.count, look.handles, look.state & EXTERNREF_STATE_LENDS,
-             look.state & EXTERNREF_STATE_EXPOSED != 0, look.state & EXTERNREF_STATE_REGISTERED != 0,
-             look.vtable.size, look.vtable.align)
-    if not track_copy(look.address, &recorded):
-        return facts, 0, ()
-    try:
-        return facts, recorded.record.serial, history_of(recorded.record)
-    finally:
-        copy_free(&recorded)
+    cdef tuple facts = (look.address, payload_type, look.count, look.handles, look.state & EXTERNREF_STATE_LENDS,
+                        look.state & EXTERNREF_STATE_EXPOSED != 0, look.state & EXTERNREF_STATE_REGISTERED != 0,
+                        look.vtable.size, look.vtable.align)
+    return (facts, 0, ()) if record == NULL else (facts, record.serial, history_of(record))
 
 
 def _tracked():
@@ -423,7 +385,7 @@ def _tracked():
         raise MemoryError("no memory for the list of references")
     try:
         for i in range(length):
-            rows.append(row_of_copy(&copies[i]))
+            rows.append(row_of(&copies[i].look, text(copies[i].record.payload_type), copies[i].record))
     finally:
         for i in range(length):
             copy_free(&copies[i])
@@ -431,58 +393,92 @@ def _tracked():
     return rows
 
 
+cdef struct TypedLook:
+    Look look
+    PyObject *payload_class     # owned; NULL for a native payload
+
+cdef struct TypedLooks:
+    TypedLook *looks
+    size_t length
+    size_t room
+
+
+cdef void look_at_type(VMExternData *data, TypedLook *typed) noexcept:
+    cdef PyObject *payload = payload_of(data)
+    look_at(data, &typed.look)
+    typed.payload_class = NULL
+    if payload != NULL:
+        typed.payload_class = <PyObject *>Py_TYPE(payload)
+        Py_INCREF(typed.payload_class)
+
+
+cdef object type_in(TypedLook *typed):
+    """The payload type's name. Takes the reference to the class."""
+    cdef PyObject *payload_class = typed.payload_class
+    typed.payload_class = NULL
+    if payload_class == NULL:
+        return vtable_name(typed.look.vtable)
+    cls = own_reference(payload_class)
+    return PyType_GetName(<PyTypeObject *>cls)
+
+
 cdef void look_at_registered(uintptr_t address, void *context) noexcept:
-    cdef Looks *looks = <Looks *>context
-    if looks.length < looks.room:
-        look_at(<VMExternData *>address, &looks.looks[looks.length])
-    looks.length += 1
+    cdef TypedLooks *found = <TypedLooks *>context
+    if found.length < found.room:
+        look_at_type(<VMExternData *>address, &found.looks[found.length])
+    found.length += 1
 
 
 def _registered():
-    """A row for each block whose address was handed out and that lives."""
-    cdef Looks looks
+    """A row for each block whose address was handed out and that lives, without its history."""
+    cdef TypedLooks found
     cdef list rows = []
     cdef size_t i
-    looks.looks = NULL
-    looks.length = 0
+    found.looks = NULL
+    found.length = 0
     while True:
-        looks.room = looks.length
-        looks.length = 0
-        registry_each(look_at_registered, &looks)
-        if looks.length <= looks.room:
+        found.room = found.length
+        found.length = 0
+        registry_each(look_at_registered, &found)
+        if found.length <= found.room:
             break
-        for i in range(looks.room):
-            Py_XDECREF(looks.looks[i].payload_class)
-        free(looks.looks)
-        looks.looks = <Look *>malloc(looks.length * sizeof(Look))
-        if looks.looks == NULL:
+        for i in range(found.room):
+            Py_XDECREF(found.looks[i].payload_class)
+        free(found.looks)
+        found.looks = <TypedLook *>malloc(found.length * sizeof(TypedLook))
+        if found.looks == NULL:
             raise MemoryError("no memory for the list of references")
-    i = 0
     try:
-        while i < looks.length:
-            i += 1
-            rows.append(row_of_look(&looks.looks[i - 1]))
+        for i in range(found.length):
+            rows.append(row_of(&found.looks[i].look, type_in(&found.looks[i]), NULL))
     finally:
-        while i < looks.length:
-            Py_XDECREF(looks.looks[i].payload_class)
-            i += 1
-        free(looks.looks)
+        for i in range(found.length):
+            Py_XDECREF(found.looks[i].payload_class)
+        free(found.looks)
     return rows
 
 
 def _row(VMExternRef ref not None):
     """The row of one block."""
     cdef Section section
-    cdef Look look
+    cdef TypedLook typed
+    cdef Copy copy
     cdef bint is_spent
+    copy.record = NULL
     section_begin(&section, <PyObject *>ref)
     is_spent = ref._data == NULL
     if not is_spent:
-        look_at(<VMExternData *>ref._data, &look)
+        look_at_type(<VMExternData *>ref._data, &typed)
+        if not track_copy(typed.look.address, &copy):
+            copy.record = NULL
     section_end(&section)
     if is_spent:
         refuse_moved()
-    return row_of_look(&look)
+    try:
+        return row_of(&typed.look, type_in(&typed), copy.record)
+    finally:
+        if copy.record != NULL:
+            copy_free(&copy)
 
 
 def _newest_serial():
