@@ -341,16 +341,30 @@ def test_schedule_that_raises_is_reported_and_the_main_thread_drains(foreign, mo
 
 @pytest.mark.parametrize("schedule", ["drain", "set main", "drop", "forget itself"])
 def test_schedule_that_uses_the_package(foreign, native, schedule):
-    threads = Noted()
+    threads, called, done = Noted(), Noted(), Noted()
+
+    def drop():
+        if len(called) == 1:        # each would ask for one call more
+            native.drop(VMExternRef(Where(threads)).into_raw())
+            externref.drain()
+
     actions = {
         "drain": externref.drain,
         "set main": lambda: externref.set_drain("main"),
-        "drop": lambda: (native.drop(VMExternRef(Where(threads)).into_raw()), externref.drain()),
+        "drop": drop,
         "forget itself": lambda: (externref.set_drain("auto"), actions.clear()),
     }
-    externref.set_drain(actions[schedule])
+
+    def call():
+        called.append(1)
+        actions[schedule]()
+        done.append(1)
+
+    externref.set_drain(call)
+    del call        # nobody else has it, when it forgets itself
     drop_later(foreign, threads)
     compute(threads)
+    compute(done)
     externref.drain()
 
 
