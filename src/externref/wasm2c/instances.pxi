@@ -61,6 +61,7 @@ cdef class Instance(Owner):
         cdef list found = hidden([])
         cdef Port port
         cdef Trapped trapped
+        cdef bint is_full
         cdef int reason
         require_store(store)
         for port in code.imports:
@@ -87,7 +88,9 @@ cdef class Instance(Owner):
             store.unpin(self)
         store.require(reason, &trapped)
         self.fill_exports(exports)
-        if store.is_full():
+        with cython.critical_section(store.activations):
+            is_full = store.is_full()
+        if is_full:
             store.collect_if_it_can()
         return 0
 

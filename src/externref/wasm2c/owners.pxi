@@ -52,11 +52,12 @@ cdef class Owner:
             ring.next = &self.roots
 
     cdef void leave_ring(self) noexcept:
-        if self.roots.next == NULL:
+        if self.store is None:      # it never came so far
             return
         with cython.critical_section(self.store.activations):
-            self.roots.next.previous = self.roots.previous
-            self.roots.previous.next = self.roots.next
+            if self.roots.next != NULL:     # neighbours write it, while they are in the ring
+                self.roots.next.previous = self.roots.previous
+                self.roots.previous.next = self.roots.next
 
     cdef void collect_rest(self):
         """At the end, when its roots are gone: drops what they held."""
