@@ -1,6 +1,7 @@
 """`python -m externref bench`: measures, writes the figures, and shows them."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import instructions
 import machine
+import plots
 import questions
 import report
 from externref._cli.bench import BenchError
@@ -24,17 +26,20 @@ def run(options):
         data = read(options.figures)
     else:
         groups = chosen(options)
-        for path in filter(None, (options.json, options.plot, options.markdown)):
+        for path in filter(None, (options.json, options.markdown)):
             open(path, "a").close()     # an error should not wait until all is measured
         data = measured(groups, options)
         Path(options.json).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     report.show(data, Console())
+    pictures = {}
     if options.plot:
-        if not any(report.rivals(group) for group in data["groups"]):
+        if not any(plots.rivals(group) for group in data["groups"]):
             raise BenchError("no figure to draw: none of these questions has a rival that was measured")
-        report.plot(data, options.plot)
+        pictures = plots.write_all(data, options.plot)
     if options.markdown:
-        report.write_markdown(data, Path(options.markdown))
+        path = Path(options.markdown)
+        pictures = {question: os.path.relpath(picture, path.parent) for question, picture in pictures.items()}
+        report.write_markdown(data, path, pictures)
 
 
 def read(path):

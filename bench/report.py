@@ -1,11 +1,9 @@
-"""What is made of the figures: the table in the terminal, the table in Markdown, the plot."""
+"""What is made of the figures: the table in the terminal, the table in Markdown. plots.py has the pictures."""
 
 from rich import box
 from rich.table import Table
 
 START, END = "<!-- figures: written by --markdown -->", "<!-- end of figures -->"
-OURS = "VMExternRef"    # names of answers that are no rival's begin so
-COLORS = {True: "#2a7f62", False: "#b5523b"}    # whether we are cheaper
 
 
 def number(value):
@@ -83,8 +81,8 @@ def table(head, rows):
     return made
 
 
-def markdown(data):
-    """The tables, between START and END."""
+def markdown(data, pictures):
+    """The tables, between START and END, below the pictures that there are: {question: path}."""
     parts = [START, f"Made by `{data['command']}`.", *facts(data)]
     if data["targets"]:
         parts += ["### Targets", markdown_table(TARGET_HEAD, target_rows(data["targets"]))]
@@ -93,6 +91,8 @@ def markdown(data):
         if group["question"] != question:
             question = group["question"]
             parts += [f"### {question}"]
+            if question in pictures:
+                parts += [f"![Ratios to each rival]({pictures[question]})"]
         parts += [f"{group['rounds']} rounds.", markdown_table(head(group), rows(group))]
     return "\n\n".join([*parts, END]) + "\n"
 
@@ -104,55 +104,10 @@ def markdown_table(head, rows):
     return "\n".join(f"| {' | '.join(line[index] for index in used)} |" for line in lines)
 
 
-def write_markdown(data, path):
+def write_markdown(data, path, pictures):
     """Puts the tables into a file, in place of those between START and END if it has them."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(f"{END}\n")
-    path.write_text(before + markdown(data) + after if start and end else text + markdown(data), encoding="utf-8")
-
-
-def rivals(group):
-    return [answer for answer in group["answers"] if "ratio" in answer and not answer["name"].startswith(OURS)]
-
-
-def plot(data, path):
-    """Draws the ratio to each rival, a bar each."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    groups = [group for group in data["groups"] if rivals(group)]
-    labels, bars = [], []
-    y = 0.0
-    for group in groups:
-        y += 1      # the group's title
-        labels.append((y, group["name"]))
-        for answer in rivals(group):
-            y += 1
-            bars.append((y, answer["name"], answer["ratio"]))
-        y += 0.6
-    # Text stays text, and the same figures give the same file.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "externref", "font.size": 8}):
-        figure = Figure(figsize=(8, 1.2 + 0.17 * y), layout="constrained")
-        axes = figure.subplots()
-        axes.set_xscale("log")
-        axes.axvline(1, color="black", linewidth=0.8)
-        for y, _, spread in bars:
-            low, median, high = (spread[key] for key in ("low", "median", "high"))
-            # A bar starts at 1, where both cost the same.
-            axes.barh(y, median - 1, left=1, height=0.8, color=COLORS[median <= 1],
-                      xerr=[[median - low], [high - median]], error_kw={"elinewidth": 0.6})
-            axes.text(min(median, low) / 1.05 if median <= 1 else high * 1.05, y, ratio(median),
-                      ha="right" if median <= 1 else "left", va="center")
-        axes.set_yticks([y for y, *_ in labels + bars], [name for _, name, *_ in labels + bars])
-        for tick in axes.get_yticklabels()[:len(labels)]:
-            tick.set_fontweight("bold")
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.margins(x=0.12, y=0.01)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("cost of VMExternRef / cost of the rival: left of 1, VMExternRef is cheaper")
-        axes.set_title(f"externref {data['versions']['externref']}, {data['machine']['processor']}")
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    made = markdown(data, pictures)
+    path.write_text(before + made + after if start and end else text + made, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def error_of(result):
 
 
 def test_table_json_plot_and_markdown_agree(tmp_path):
-    paths = {name: tmp_path / f"figures.{name}" for name in ("json", "svg", "md")}
-    result = bench("--quick", "--rounds", 5, "--only", "make+drop", "--json", paths["json"], "--plot", paths["svg"],
+    paths = {name: tmp_path / f"figures.{name}" for name in ("json", "md", "plots")}
+    result = bench("--quick", "--rounds", 5, "--only", "make+drop", "--json", paths["json"], "--plot", paths["plots"],
                    "--markdown", paths["md"])
     assert result.returncode == 0, result
     data = json.loads(paths["json"].read_text())
@@ -46,7 +47,11 @@ def test_table_json_plot_and_markdown_agree(tmp_path):
         assert 0 < value["low"] <= value["median"] <= value["high"]
         for text in (result.stdout, paths["md"].read_text()):
             assert name in text and f"{value['median']:.1f}" in text
-    assert f"{answers['object()']['ratio']['median']:.2f}" in paths["svg"].read_text()
+    ratio = f">{answers['object()']['ratio']['median']:.2f}<"
+    drawn = {path.name: path.read_text() for path in paths["plots"].iterdir()}
+    assert drawn.keys() == {"headline.svg", "make_drop.svg"} and all(ratio in text for text in drawn.values())
+    assert "tracked value" not in drawn["make_drop.svg"]      # a way of ours, and no rival
+    assert "(figures.plots/make_drop.svg)" in paths["md"].read_text()
     assert [target["rival"] for target in data["targets"]][0] == "object()"
 
     # The same figures, shown again without measuring.
@@ -96,9 +101,20 @@ def test_outside_a_checkout(tmp_path):
     assert "no bench folder here: what is measured is in a checkout" in error_of(bench("--quick", cwd=tmp_path))
 
 
+def test_the_readmes_figures_are_those_of_the_run():
+    data = json.loads((CHECKOUT / "docs/benchmarks.json").read_text())
+    ratios = {(group["name"], answer["name"]): answer["ratio"]["median"]
+              for group in data["groups"] for answer in group["answers"] if "ratio" in answer}
+    speed = (CHECKOUT / "README.md").read_text().partition("## Speed")[2].partition("## ")[0]
+    said = [float(figure) for figure in re.findall(r"(?<!Python )\b\d\.\d\d\b", speed)]
+    assert said == [round(ratios[pair], 2) for pair in (
+        ("make+drop", "object()"), ("clone+drop", "object()"), ("deref", "weakref.ref"),
+        ("make: 10,000 live", "object()"), ("drop: 10,000 live", "object()"), ("out-and-back", "dict of handles"))]
+
+
 @pytest.mark.parametrize("module", ["rich", "matplotlib"])
 def test_a_missing_package(module):
-    code = (f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['bench', '--plot', 'x.svg']\n"
+    code = (f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['bench', '--plot', 'x']\n"
             "import importlib.util as u; find = u.find_spec\n"
             f"u.find_spec = lambda name, *a: None if name == {module!r} else find(name, *a)\n"
             "import runpy; runpy.run_module('externref', run_name='__main__')")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no ten million references")
     parser.add_argument("--instructions", action="store_true", help="count instructions too, with valgrind: slow")
     parser.add_argument("--json", metavar="FILE", default="bench.json", help="write the figures here: bench.json")
-    parser.add_argument("--plot", metavar="FILE", help="draw the ratios: an SVG file")
+    parser.add_argument("--plot", metavar="FOLDER", help="draw the ratios: SVG files, in this folder")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables into a Markdown file")
     parser.add_argument("--from", metavar="FILE", dest="figures",
                         help="measure nothing: show the figures that --json wrote")
