@@ -76,3 +76,21 @@ def test_docstrings_of_stubs_are_the_modules(stub):
             count += text is not None
         seen.add(id(thing))
     assert count or stub.stem == "__init__"
+
+
+PUBLIC = ["externref", "externref.abi", "externref.ctypes", "externref.debug", "externref.numba", "externref.wasm2c",
+          "externref.wasmtime"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_has_a_docstring(name):
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+    things = {f"{name}.{attribute}": getattr(module, attribute) for attribute in module.__all__}
+    for path, thing in list(things.items()):
+        if isinstance(thing, type):
+            things |= {f"{path}.{attribute}": value for attribute, value in vars(thing).items() if attribute[0] != "_"}
+    assert [path for path, thing in things.items()
+            if not isinstance(thing, int | str | tuple) and not inspect.getdoc(thing)] == []

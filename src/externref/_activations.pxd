@@ -43,6 +43,7 @@ cdef class VMExternRefActivationsTable:
     cdef size_t flushed                     # how many went from the chunk into the set since the last sweep
     cdef size_t threshold                   # so many inserted since the last sweep make the next one due
     cdef readonly size_t collections
+    """How many collections there were."""
 
     # What runs arbitrary code says so; nothing else here does.
     cdef int flush(self) except -1

@@ -81,8 +81,11 @@ cdef class Function:
     cdef bint any_lent
     cdef bint any_moved
     cdef readonly bint release_gil
+    """Whether calls let other threads run Python meanwhile."""
     cdef readonly str params
+    """A letter for each parameter: 'm', 'r' or 'w'."""
     cdef readonly str result
+    """The result's letter, '' for void."""
     cdef char letters[8]
     cdef char result_letter
 

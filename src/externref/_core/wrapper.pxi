@@ -266,6 +266,10 @@ cdef class ValueDescriptor:
     def __delete__(self, instance):
         self.getset.__delete__(instance)
 
+    @property
+    def __doc__(self):
+        return self.getset.__doc__
+
     def __getattr__(self, name):
         return getattr(self.getset, name)
 

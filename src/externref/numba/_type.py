@@ -14,6 +14,8 @@ from externref.numba import _boxing
 
 
 class VMExternRefType(types.Hashable):
+    """The numba type of a VMExternRef, whatever its payload is."""
+
     def __init__(self):
         # The name is part of the key of cached code, which has the ABI's offsets in it.
         super().__init__(name=f"VMExternRef_v{abi.ABI_VERSION}")

@@ -90,7 +90,9 @@ class Store:
         """
         ...
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether close() was called: then nothing of it can be used."""
+        ...
     def gc(self) -> int:
         """
         Drop every reference that compiled code can no longer reach; how many were dropped.
@@ -139,7 +141,9 @@ class Func:
     release_gil: bool
     def __new__(cls, *maker: Any) -> Self: ...
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """The Store that it is of."""
+        ...
     @property
     def instance(self) -> Instance:
         """The Instance it runs in, which it keeps alive."""
@@ -182,7 +186,9 @@ class Table:
     """
     def __new__(cls, store: Store, type: TableType, value: Any = None) -> Self: ...
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """The Store that it is of."""
+        ...
     @property
     def type(self) -> TableType:
         """Its TableType: the elements' type, the size now, the maximum or None."""
@@ -223,15 +229,21 @@ class Global:
     """
     def __new__(cls, store: Store, type: GlobalType, value: Any = None) -> Self: ...
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """The Store that it is of."""
+        ...
     @property
     def type(self) -> GlobalType:
         """Its GlobalType: the value's type, and whether it is mutable."""
         ...
     @property
-    def value(self) -> Any: ...
+    def value(self) -> Any:
+        """The value, converted as a result is, or as an argument. Setting one that is not mutable raises TypeError."""
+        ...
     @value.setter
-    def value(self, value: Any) -> None: ...
+    def value(self, value: Any) -> None:
+        """The value, converted as a result is, or as an argument. Setting one that is not mutable raises TypeError."""
+        ...
     @property
     def ref(self) -> VMExternRef[Any] | None:
         """The value of an externref global as a VMExternRef, None for null. TypeError for another."""
@@ -255,7 +267,9 @@ class Memory:
     """
     def __new__(cls, store: Store, type: MemoryType) -> Self: ...
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """The Store that it is of."""
+        ...
     @property
     def type(self) -> MemoryType:
         """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""

@@ -50,6 +50,7 @@ cdef class Func:
     cdef vectorcallfunc vectorcall      # CPython finds it by tp_vectorcall_offset
     cdef Signature signature
     cdef readonly Store store
+    """The Store that it is of."""
     cdef readonly Instance instance
     """The Instance it runs in, which it keeps alive."""
     cdef Wasm2cFuncref ref

@@ -74,6 +74,7 @@ cdef class Table:
     are as for a Func's parameters, and raise what they do there.
     """
     cdef readonly Store store
+    """The Store that it is of."""
     cdef Owner owner            # keeps the table alive
     cdef Wasm2cTable *table
     cdef ItemType declared      # in its module
@@ -210,6 +211,7 @@ cdef class Global:
     a type that no value has, what a Func raises for an argument.
     """
     cdef readonly Store store
+    """The Store that it is of."""
     cdef Owner owner            # keeps the global alive
     cdef void *address
     cdef ItemType declared      # in its module
@@ -245,6 +247,7 @@ cdef class Global:
 
     @property
     def value(self):
+        """The value, converted as a result is, or as an argument. Setting one that is not mutable raises TypeError."""
         return self.get(False)
 
     @value.setter
@@ -301,6 +304,7 @@ cdef class Memory:
     grows and after the store is closed. A 64-bit memory has none.
     """
     cdef readonly Store store
+    """The Store that it is of."""
     cdef Owner owner            # keeps the memory alive
     cdef Wasm2cMemory *memory
     cdef ItemType declared      # in its module

@@ -110,6 +110,7 @@ cdef class Store:
     cdef Roots roots            # the ring of live owners; this one stands for none
     cdef Running running        # what runs, if anything does
     cdef readonly bint closed
+    """Whether close() was called: then nothing of it can be used."""
     cdef tuple pinned           # owners that live as long as the store; nobody can take one out of a tuple
     cdef object __weakref__
 
