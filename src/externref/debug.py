@@ -112,7 +112,7 @@ def _blocks(rows: "Iterable[_core._Row]") -> list[Block]:
 
 def live() -> list[Block]:
     """The blocks that live: those made while somebody tracked, the oldest first; if nobody tracks, those whose address
-    was handed out. Runs no finalizer."""
+    was handed out."""
     return _blocks(_core._tracked() if _core._is_tracking() else _core._registered())
 
 
@@ -160,37 +160,35 @@ class Tracker:
 
     def __init__(self, frames: int, guard: int) -> None:
         self._frames, self._guard = frames, guard
-        self._numbers: list[int] = []   # its own, among those that track
-        self._is_over = False
+        self._tracking: _core._Tracking | None = None       # which ends with it at the latest
+        self._has_begun = self._is_over = False
         self._first = 0         # the first serial that is its own
         self._mistakes_before = 0
         self._found: tuple[list[Block], list[str]] | None = None     # at the block's end
 
     def __enter__(self) -> Self:
-        if self._numbers:
+        if self._has_begun:
             raise RuntimeError("this tracker was used already; each with block takes a track() of its own")
         self._mistakes_before = _core._mistakes_made()
         self._first = _core._newest_serial() + 1
+        self._has_begun = True
         try:
-            _core._track_begin(self._frames, self._guard, self._numbers)
-        except BaseException:       # a signal's
-            self._end()
+            self._tracking = _core._Tracking(self._frames, self._guard)
+        except BaseException:
+            self._is_over = True
             raise
         return self
 
-    def _end(self) -> None:
-        for number in self._numbers:
-            _core._track_end(number)
-        self._is_over = True
-
     def __exit__(self, *exc_info: object) -> None:
-        self._require_begun()
-        if self._is_over:
-            raise RuntimeError("this tracker's with block has ended already")
         try:
+            self._require_begun()
+            if self._is_over:
+                raise RuntimeError("this tracker's with block has ended already")
             self._found = self._look(), self.mistakes()
         finally:
-            self._end()
+            self._is_over = self._has_begun
+            if self._tracking is not None:
+                self._tracking.end()
 
     def _look(self) -> list[Block]:
         gc.collect()
@@ -199,7 +197,7 @@ class Tracker:
         return self.live()
 
     def _require_begun(self) -> None:
-        if not self._numbers:
+        if not self._has_begun:
             raise RuntimeError("this tracker has not begun: `with debug.track() as tracker:`")
         if self._is_over and self._found is None:
             raise RuntimeError("the end of this tracker's with block was interrupted, and nothing was found out")
@@ -279,7 +277,9 @@ class Snapshot:
     def __sub__(self, before: Self) -> Difference:
         if not isinstance(before, Snapshot):
             return NotImplemented
-        here, there = ({(block.address, block.serial): block for block in side.blocks} for side in (self, before))
+        # Without tracking all serials are 0, and an address may be another block's by now.
+        here, there = ({(block.address, block.serial, block.payload_type): block for block in side.blocks}
+                       for side in (self, before))
         both = [(there[key], here[key]) for key in here if key in there]
         return Difference([block for key, block in here.items() if key not in there],
                           [block for key, block in there.items() if key not in here],
@@ -325,7 +325,8 @@ def _track_process(setting: str) -> None:
             return      # a child's references are its parent's, too, who reports them
         tracker.__exit__()
         text = tracker.report()
-        if text:
+        # A finalizer may have forked meanwhile; and nobody may be there to be told.
+        if text and os.getpid() == process and sys.stderr is not None:
             print("\n".join(f"externref: {line}" if not line.startswith(" ") else line for line in text.splitlines()),
                   file=sys.stderr, flush=True)
 

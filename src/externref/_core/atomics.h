@@ -109,6 +109,16 @@ static inline long atomic_flag_add(long *target, long value)
 #endif
 }
 
+/* acquire and release; gives the value before */
+static inline size_t atomic_count_swap(size_t *target, size_t value)
+{
+#if defined(_MSC_VER)
+    return (size_t)_InterlockedExchange64((volatile __int64 *)target, (__int64)value);
+#else
+    return __atomic_exchange_n(target, value, __ATOMIC_ACQ_REL);
+#endif
+}
+
 /* relaxed; a count that no other thread may change meanwhile, so that no locked
  * instruction is needed; other threads may read it */
 static inline void atomic_count_store(size_t *target, size_t value)

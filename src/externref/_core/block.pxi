@@ -185,6 +185,8 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     first: it lives in the block. Its drop is C code that knows no block but its own.
     """
     cdef PyObject *payload = payload_of(data)
+    if data.handles != 0 and give_back(data):
+        return NULL     # the reference of a handle that goes just now leaks: the lesser evil
     unregister(data)
     block_settle(data)
     if is_lent(data):
@@ -197,7 +199,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return NULL
-    if frames_most != 0 and (track_freed_again(data) or note_freed_block(data, True)):
+    if track_freed_again(data) or frames_most != 0 and note_freed_block(data, True):
         return NULL
     live_freed()
     if data.vtable.drop_in_place != NULL:

@@ -13,9 +13,6 @@ cdef extern from "_core/pending.h":
     size_t pending_count() noexcept
     bint pending_set_draining(bint) noexcept
 
-cdef extern from "_core/track.h" nogil:
-    void track_in_child() noexcept
-
 cdef extern from "_core/helper.h":
     const long DRAIN_AUTO
     const long DRAIN_MAIN
@@ -189,7 +186,6 @@ def after_fork_in_parent():
 
 
 def after_fork_in_child():
-    track_in_child()
     helper_after_fork(True)
 
 

@@ -18,6 +18,7 @@
 #include <string.h>
 #if !defined(_WIN32)
 #  include <poll.h>
+#  include <pthread.h>
 #  include <sched.h>
 #  include <unistd.h>
 #endif
@@ -48,11 +49,13 @@ typedef struct Record {
     size_t serial; /* in the order of the makings; 0: it was made before anybody tracked */
     Event *events; /* the newest first */
     size_t event_count;
+    int is_given; /* it is kept, and Python was given it since */
     char payload_type[];
 } Record;
 
 /* The making of a block, and so many of the newest events. */
 #define TRACK_EVENTS 64
+#define TRACK_TOLD 6
 #define TRACK_MISTAKES 1000
 #define TRACK_TEXT 2000 /* bytes that are said at once: a pipe takes them as a whole, or not */
 
@@ -83,19 +86,15 @@ static void track_unlock(void)
     atomic_flag_swap(&track.lock, 0);
 }
 
-/* After a fork. Not the parent's to have the lock meanwhile: code of others runs between its hooks and the fork. If a
- * thread that is not here had it, what is known may be half made: it is left where it is, and all begins anew. */
-static void track_in_child(void)
+/* Has a fork wait for the lock, so that the child does not get what is half made: C code's forks, too, and those before
+ * whose hooks of Python's ours does not come. Nobody forks who has the lock: no code runs in it. 0 if it cannot be. */
+static int track_at_forks(void)
 {
-    if (atomic_flag_swap(&track.lock, 0) != 0) {
-        track.places = NULL;
-        track.records = NULL;
-        track.buckets = track.place_count = track.record_count = 0;
-        track.oldest = track.newest = NULL;
-        track.kept = 0;
-        memset(track.mistakes, 0, sizeof(track.mistakes));
-        track.mistake_count = track.said_count = 0;
-    }
+#if defined(_WIN32)
+    return 1;
+#else
+    return pthread_atfork(track_lock, track_unlock, track_unlock) == 0;
+#endif
 }
 
 /* --- Places and events --- */
@@ -354,14 +353,19 @@ static void track_happened(uintptr_t address, Event *event)
 
 static const char *track_own_folder = ""; /* calls in its files are the package's own */
 
-/* Writes the life of a block: "Big made at app.py:7 in load, freed at app.py:9 in load". The lock. */
+/* Writes the life of a block: "Big made at app.py:7 in load, freed at app.py:9 in load"; of a long one how it began and
+ * what came last. The lock. */
 static void record_tell(const Record *record, char *text, size_t size)
 {
-    const Event *events[TRACK_EVENTS];
+    const Event *events[TRACK_TOLD], *event = record->events;
     const char *comma = "";
     size_t count = 0, length;
-    for (const Event *event = record->events; event != NULL; event = event->before) {
+    for (; event != NULL && count < TRACK_TOLD - 1; event = event->before) {
         events[count++] = event;
+    }
+    for (; event != NULL; event = event->before) {
+        events[TRACK_TOLD - 1] = event;
+        count = TRACK_TOLD;
     }
     length = (size_t)snprintf(text, size, "%s", record->payload_type);
     if (record->serial == 0 && length < size) {
@@ -369,8 +373,8 @@ static void record_tell(const Record *record, char *text, size_t size)
         comma = ",";
     }
     while (count != 0 && length < size) {
-        const Event *event = events[--count];
         size_t i = 0;
+        event = events[--count];
         while (i < event->length && strncmp(event->calls[i]->file, track_own_folder, strlen(track_own_folder)) == 0) {
             i++;
         }
@@ -488,9 +492,10 @@ static void track_dropped(void *raw)
     VMExternData *data = (VMExternData *)raw;
     track_lock();
     if (data->vtable == &track_vtable) { /* else it was let go meanwhile */
-        data->handles = 0;
-        atomic_count_store(&data->ref_count, 1);
-        mistake_tell("dropped a freed reference", 1, (const Record *)track_cell((uintptr_t)raw)->payload);
+        /* Others may have taken more since it was 0. */
+        const size_t before = atomic_count_swap(&data->ref_count, data->handles != 0 ? data->handles : 1);
+        mistake_tell("dropped a freed reference", before > PTRDIFF_MAX ? 1 - before : 1,
+                     (const Record *)track_cell((uintptr_t)raw)->payload);
     }
     track_unlock();
     track_say_all();
@@ -502,7 +507,13 @@ static void record_look(Record *record)
     Cell *cell = track_cell(record->address);
     VMExternData *data = &cell->footer;
     const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
-    if (cell->payload != record || data->value_ptr != cell || data->vtable != &track_vtable || data->handles != 0) {
+    if (data->handles != 0 || record->is_given) { /* a function of compiled code returned it, say */
+        if (!record->is_given) {
+            record->is_given = 1;
+            mistake_tell("gave Python a freed reference", 1, record);
+        }
+    }
+    else if (cell->payload != record || data->value_ptr != cell || data->vtable != &track_vtable) {
         track_disguise(record);
         mistake_tell("wrote to a freed reference", 1, record);
     }
@@ -532,10 +543,30 @@ static void track_keep(void)
         record_look(record);
         track.oldest = record->newer;
         track.kept--;
+        if (record->is_given) { /* that Python may use it, it stays for ever */
+            continue;
+        }
         track_cell(record->address)->footer.vtable = NULL;
         block_release(track_cell(record->address));
         record_free(record);
     }
+    track_unlock();
+    track_say_all();
+}
+
+/* A block is dropped that has handles: these keep it, and the caller sees to its counts. */
+static void track_stolen(VMExternData *data)
+{
+    Record **link, *other = NULL;
+    track_lock();
+    link = record_link((uintptr_t)data);
+    if (link == NULL || *link == NULL) {
+        other = record_new((uintptr_t)data, "object");
+    }
+    if (other != NULL || (link != NULL && *link != NULL)) {
+        mistake_tell("dropped a reference that Python still owns", 1, other != NULL ? other : *link);
+    }
+    free(other);
     track_unlock();
     track_say_all();
 }

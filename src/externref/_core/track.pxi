@@ -54,6 +54,8 @@ cdef extern from "_core/track.h" nogil:
     void track_made(uintptr_t address, const char *payload_type, Event *) noexcept
     void track_happened(uintptr_t address, Event *) noexcept
     bint track_freed(VMExternData *, bint is_native, Event *) noexcept
+    void track_stolen(VMExternData *) noexcept
+    bint track_at_forks() noexcept
     void track_keep() noexcept
     void track_look() noexcept
     void track_forget() noexcept
@@ -139,14 +141,15 @@ cdef extern from *:
     const char *text_of(PyObject *) noexcept
     Event *event_now(const char *what, Py_ssize_t most) noexcept
 
+ctypedef object (*Method)(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+
 cdef extern from "Python.h":
     ctypedef struct PyMethodDef:
-        const char *ml_name
-        object (*ml_meth)(object, object)
+        void *ml_meth
         int ml_flags
-        const char *ml_doc
-    const int METH_NOARGS
-    object PyDescr_NewMethod(PyTypeObject *, PyMethodDef *)
+    ctypedef struct PyMethodDescrObject:
+        PyMethodDef *d_method
+    const int METH_FASTCALL, METH_KEYWORDS
     PyObject *name_of_type "PyType_GetName"(PyTypeObject *) noexcept
 
 
@@ -166,12 +169,28 @@ cdef void note_made(void *cell, void *payload) noexcept:
     quiet_end(&quiet)
 
 
+cdef bint give_back(VMExternData *data) noexcept:
+    """For a block that is to be freed though handles have it: compiled code has dropped what was theirs. If freed
+    blocks are kept it says so, and the block stays, with the handles' counts. Whether it does."""
+    cdef bint is_stolen
+    if track.most_kept == 0:
+        return False
+    block_lock(data)
+    is_stolen = data.handles != 0
+    if is_stolen:
+        atomic_count_store(&data.ref_count, data.handles)
+    block_unlock(data)
+    if is_stolen:
+        track_stolen(data)
+    return is_stolen
+
+
 cdef int note_freed(void *cell) noexcept:
     return note_freed_block(data_in(cell), False)
 
 
 cdef bint note_freed_block(VMExternData *data, bint is_native) noexcept:
-    """Whether it is kept."""
+    """Whether it stays."""
     cdef bint is_kept
     cdef Quiet quiet
     quiet_begin(&quiet)
@@ -193,22 +212,19 @@ cdef object tracked_give_raw(VMExternRef self):
     return ptr
 
 
-cdef object own_as_raw = VMExternRef.__dict__["as_raw"]
+# The method's definition is changed in place: by a pointer to lend(), as for give_raw(), as_raw() would take 503
+# instructions in place of 493, and with another method in the type's dict CPython 3.13 gives up caching look-ups in the
+# type after a thousand changes.
+cdef PyMethodDef *as_raw_definition = (<PyMethodDescrObject *><PyObject *>VMExternRef.__dict__["as_raw"]).d_method
+if as_raw_definition.ml_flags != METH_FASTCALL | METH_KEYWORDS:
+    raise SystemError("externref was built by a Cython that makes methods in a way not known to it")
+cdef Method own_as_raw = <Method>(<void **>&as_raw_definition.ml_meth)[0]
 
 
-cdef object tracked_as_raw(object self, object unused):
-    ptr = own_as_raw(self)
+cdef object tracked_as_raw(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names):
+    ptr = own_as_raw(self, args, count, names)
     note_handed_out(ptr, "lent")
     return ptr
-
-
-cdef PyMethodDef tracked_as_raw_definition
-tracked_as_raw_definition.ml_name = "as_raw"
-tracked_as_raw_definition.ml_meth = tracked_as_raw
-tracked_as_raw_definition.ml_flags = METH_NOARGS
-cdef bytes as_raw_doc = f"as_raw{own_as_raw.__text_signature__}\n--\n\n{own_as_raw.__doc__}".encode()
-tracked_as_raw_definition.ml_doc = as_raw_doc
-cdef object as_raw_that_is_tracked = PyDescr_NewMethod(<PyTypeObject *>VMExternRef, &tracked_as_raw_definition)
 
 
 cdef void *tracked_unwrap(object ref) except? NULL:
@@ -239,18 +255,18 @@ track_own_folder = own_folder
 
 cdef struct Tracking:
     Tracking *next
-    size_t number
+    bint is_in          # the list
     Py_ssize_t frames
     size_t kept
 
 cdef Tracking *trackings = NULL     # track_lock()
-cdef size_t trackings_begun = 0     # likewise: how many, ever; the number of the newest
 cdef size_t tracking_changes = 0    # likewise: of the list
 
 
 cdef void watch_if(bint on) noexcept:
-    """Has makings and freeings noted, or not any more. track_lock(), so that no record outlives the watch."""
-    global spare_pair_count
+    """Has makings and freeings noted, or not any more. track_lock(), so that no record outlives what sees its block's
+    end: the watch, and free_block(), which asks `frames_most`."""
+    global spare_pair_count, frames_most
     if on == track.is_on:
         return
     if on:
@@ -260,10 +276,11 @@ cdef void watch_if(bint on) noexcept:
     if not on:
         track_forget()
         block_set_watch(NULL)
+        frames_most = 0
     spare_pair_count = SPARE_LIMIT if on else 0     # with all there may be, none is kept: each block is made and freed
 
 
-cdef int retrack() except -1:
+cdef void retrack() noexcept:
     """Does what the trackings are for; once more if another thread has changed them meanwhile. Runs no code."""
     global frames_most
     cdef Tracking *tracking
@@ -279,7 +296,8 @@ cdef int retrack() except -1:
             frames = max(frames, tracking.frames)
             kept = max(kept, tracking.kept)
             tracking = tracking.next
-        frames_most = frames
+        if trackings != NULL:
+            frames_most = frames
         track.most_kept = kept
         track_unlock()
         track_keep()
@@ -290,55 +308,54 @@ cdef int retrack() except -1:
         set_give_raw(tracked_give_raw if on else give_raw)
         c_api.new_with = tracked_new_with if on else new_with
         c_api.unwrap = tracked_unwrap if on else unwrap
-        # By a pointer to lend(), as for give_raw(), as_raw() would take 503 instructions in place of 493.
-        (<dict><object>(<TypeSlots *>VMExternRef).tp_dict)["as_raw"] = as_raw_that_is_tracked if on else own_as_raw
-        PyType_Modified(<PyTypeObject *>VMExternRef)
+        slot_store(<void **>&as_raw_definition.ml_meth, <void *>tracked_as_raw if on else <void *>own_as_raw)
         if changes == tracking_changes:
-            return 0
+            return
 
 
-def _track_begin(Py_ssize_t frames, Py_ssize_t kept, list numbers not None):
-    """Tracks from now on: so many calls are noted of each event, so many freed blocks kept; the largest figures of all
-    trackings count. The number of this one is put into the list."""
-    global trackings, trackings_begun, tracking_changes
-    cdef Tracking *tracking
-    cdef size_t number
-    if frames < 1 or kept < 0:
-        raise ValueError("frames must be at least 1, and kept blocks 0")
-    track_lock()
-    trackings_begun += 1
-    number = trackings_begun
-    track_unlock()
-    numbers.append(number)      # first: whatever happens from here on, the caller can end it
-    tracking = <Tracking *>malloc(sizeof(Tracking))
-    if tracking == NULL:
-        raise MemoryError("no memory to track references")
-    tracking.number = number
-    tracking.frames = frames
-    tracking.kept = kept
-    track_lock()
-    tracking_changes += 1
-    tracking.next = trackings
-    trackings = tracking
-    track_unlock()
-    retrack()
+@cython.final
+cdef class _Tracking:
+    """Tracks as long as it lives, or until its end(): so many calls are noted of each event, so many freed blocks
+    kept; the largest figures of all trackings count."""
+    cdef Tracking tracking
 
-
-def _track_end(size_t number):
-    """Ends the tracking of that number, unless it has ended already."""
-    global trackings, tracking_changes
-    cdef Tracking *tracking
-    cdef Tracking **link = &trackings
-    track_lock()
-    while link[0] != NULL and link[0].number != number:
-        link = &link[0].next
-    tracking = link[0]
-    if tracking != NULL:
+    def __cinit__(self, Py_ssize_t frames, Py_ssize_t kept):
+        global trackings, tracking_changes
+        if frames < 1 or kept < 0:
+            raise ValueError("frames must be at least 1, and kept blocks 0")
+        self.tracking.frames = frames
+        self.tracking.kept = kept
+        track_lock()
         tracking_changes += 1
-        link[0] = tracking.next
-    track_unlock()
-    free(tracking)
-    retrack()
+        self.tracking.next = trackings
+        self.tracking.is_in = True
+        trackings = &self.tracking
+        track_unlock()
+        retrack()
+
+    def end(self):
+        """Once more does nothing."""
+        global trackings, tracking_changes
+        cdef Tracking **link = &trackings
+        cdef bint was_in
+        track_lock()
+        was_in = self.tracking.is_in
+        if was_in:
+            tracking_changes += 1
+            while link[0] != &self.tracking:
+                link = &link[0].next
+            link[0] = self.tracking.next
+            self.tracking.is_in = False
+        track_unlock()
+        if was_in:
+            retrack()
+
+    def __dealloc__(self):
+        self.end()
+
+
+if not track_at_forks():
+    raise MemoryError("no memory for what externref does at a fork")
 
 
 def _is_tracking():
