@@ -58,7 +58,7 @@ pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="needs a checkout")
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page, compilers, tmp_path):
     for module in PAGES[page]:
-        pytest.importorskip(module, reason=f"{module} is not installed")
+        pytest.importorskip(module, reason=f"{module} is not installed", exc_type=ImportError)
     if shutil.which("cc") is None:
         pytest.skip("no cc: install a C compiler")
     # The commands of a page find the package and its script as this process does.
