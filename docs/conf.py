@@ -24,7 +24,6 @@ copybutton_only_copy_prompt_lines = True
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["html_image"]
 default_role = "code"       # what is between single backticks in a docstring
 
 PUBLIC = {"externref", "externref.abi", "externref.ctypes", "externref.debug", "externref.numba", "externref.wasm2c",

@@ -15,7 +15,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 import pytest
 
 import externref
-from externref import InvalidRawPointerError, MovedError, VMExternRef, abi
+from externref import InvalidRawPointerError, MovedError, VMExternRef, abi, debug
 from support import FAIL_IN_TURN, TESTS, load_extension, run_compiler
 
 # Holds the GIL, where the fixture `native` lets it go.
@@ -177,6 +177,17 @@ def test_take_object_moves_the_object_out(capi, native, wrappers, raw_owners):
         assert capi.take_object(raw) is value
     assert [ref.strong_count for ref in refs] == [wrappers] * wrappers
     assert sys.getrefcount(value) == references + wrappers
+
+
+def test_take_object_of_a_count_that_is_pythons(capi):
+    """With freed blocks kept: the extension gets the object, Python keeps its own, and it is said."""
+    with debug.track(guard=9) as tracker:
+        ref = VMExternRef([7])
+        assert capi.take_object(ref.as_raw()) == [7]
+        assert ref.value == [7] and ref.strong_count == 1
+        mistake, = tracker.mistakes()
+        assert mistake.startswith("compiled code dropped a reference that Python still owns: list made at")
+    del ref
 
 
 def test_release_is_immediate(capi, native, make_payload):

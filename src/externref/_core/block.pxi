@@ -186,7 +186,9 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     """
     cdef PyObject *payload = payload_of(data)
     if data.handles != 0 and give_back(data):
-        return NULL     # the reference of a handle that goes just now leaks: the lesser evil
+        if payload != NULL:
+            Py_INCREF(payload)      # the caller's; that of a handle that goes just now leaks: the lesser evil
+        return payload
     unregister(data)
     block_settle(data)
     if is_lent(data):

@@ -57,6 +57,7 @@ typedef struct Record {
 #define TRACK_EVENTS 64
 #define TRACK_TOLD 6
 #define TRACK_MISTAKES 1000
+#define TRACK_STOLEN "dropped a reference that Python still owns"
 #define TRACK_TEXT 2000 /* bytes that are said at once: a pipe takes them as a whole, or not */
 
 static struct {
@@ -260,6 +261,13 @@ static Record **record_link(uintptr_t address)
     return link;
 }
 
+/* NULL if there is none. The lock. */
+static Record *record_of(uintptr_t address)
+{
+    Record **link = record_link(address);
+    return link != NULL ? *link : NULL;
+}
+
 /* Takes the event. The lock. */
 static void record_add(Record *record, Event *event)
 {
@@ -337,11 +345,11 @@ static void track_made(uintptr_t address, const char *payload_type, Event *event
 /* Takes the event. */
 static void track_happened(uintptr_t address, Event *event)
 {
-    Record **link;
+    Record *record;
     track_lock();
-    link = record_link(address);
-    if (link != NULL && *link != NULL) {
-        record_add(*link, event);
+    record = record_of(address);
+    if (record != NULL) {
+        record_add(record, event);
     }
     else {
         event_free(event);
@@ -557,16 +565,16 @@ static void track_keep(void)
 /* A block is dropped that has handles: these keep it, and the caller sees to its counts. */
 static void track_stolen(VMExternData *data)
 {
-    Record **link, *other = NULL;
+    Record *record, *untracked = NULL;
     track_lock();
-    link = record_link((uintptr_t)data);
-    if (link == NULL || *link == NULL) {
-        other = record_new((uintptr_t)data, "object");
+    record = record_of((uintptr_t)data);
+    if (record == NULL) {
+        record = untracked = record_new((uintptr_t)data, "object");
     }
-    if (other != NULL || (link != NULL && *link != NULL)) {
-        mistake_tell("dropped a reference that Python still owns", 1, other != NULL ? other : *link);
+    if (record != NULL) {
+        mistake_tell(TRACK_STOLEN, 1, record);
     }
-    free(other);
+    free(untracked);
     track_unlock();
     track_say_all();
 }
@@ -583,7 +591,7 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
         mistake = "dropped a reference more often than there were owners";
     }
     else if (count == 0 && data->handles != 0) {
-        mistake = "dropped a reference that Python still owns";
+        mistake = TRACK_STOLEN;
     }
     track_lock();
     record = record_take((uintptr_t)data);
@@ -685,11 +693,11 @@ static void copy_free(Copy *copy)
 /* A copy of the record with this address; whether there is one. */
 static int track_copy(uintptr_t address, Copy *copy)
 {
-    Record **link;
+    const Record *record;
     int is_there;
     track_lock();
-    link = record_link(address);
-    is_there = link != NULL && *link != NULL && record_copy(*link, copy);
+    record = record_of(address);
+    is_there = record != NULL && record_copy(record, copy);
     track_unlock();
     return is_there;
 }
