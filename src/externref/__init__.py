@@ -12,7 +12,6 @@ Compiled code copies and drops a reference by changing one integer at a fixed of
 import os as _os
 
 from externref import _once  # noqa: F401  # first: it refuses a second interpreter
-from externref._activations import VMExternRefActivationsTable
 from externref._core import (
     InvalidRawPointerError,
     MovedError,
@@ -24,7 +23,25 @@ from externref._core import (
     set_drain,
     stats,
 )
-from externref._function import Function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from externref._activations import VMExternRefActivationsTable
+    from externref._function import Function
+else:
+    # What few programs need both of, and takes as long to import as the rest: when it is first asked for.
+    _LATER = {"Function": "externref._function", "VMExternRefActivationsTable": "externref._activations"}
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        globals()[name] = found = getattr(import_module(_LATER[name]), name)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *_LATER} - {"TYPE_CHECKING"})
 
 __all__ = [
     "Function",

@@ -7,7 +7,6 @@ from typing import (
     Final,
     Generic,
     Literal,
-    NamedTuple,
     NoReturn,
     Self,
     SupportsIndex,
@@ -16,6 +15,8 @@ from typing import (
     overload,
     type_check_only,
 )
+
+from _typeshed import structseq
 
 _T_co = TypeVar("_T_co", covariant=True)
 _U = TypeVar("_U")
@@ -31,22 +32,37 @@ class InvalidRawPointerError(ValueError):
     """An integer given as a raw pointer is not one that may be used so now."""
     ...
 
-class Stats(NamedTuple):
+@final
+class Stats(structseq[int], tuple[int, int, int, int]):
     """
     What the package holds right now; four counts, exact if no other thread makes or drops meanwhile.
 
     live_blocks: blocks allocated and not yet freed, pending drops among them.
-    handles: counts that the package owns: those of VMExternRef objects, and holds (an argument in flight, an open
-        borrow, an entry of an activations table, what a wasmtime store or nopython code was given).
+    handles: counts that the package owns: those of VMExternRef objects, and holds (an argument in flight, an
+        open borrow, an entry of an activations table, what a wasmtime store or nopython code was given).
     exposed: live blocks that are lent (as_raw, an open borrow, ...), whose cycles are not collected.
     pending_drops: blocks that nobody owns any more, dropped by compiled code, which await their free.
     """
-    live_blocks: int
-    handles: int
-    exposed: int
-    pending_drops: int
+    __match_args__: Final = ("live_blocks", "handles", "exposed", "pending_drops")
+    @property
+    def live_blocks(self) -> int:
+        """Blocks allocated and not yet freed, pending drops among them."""
+        ...
+    @property
+    def handles(self) -> int:
+        """Counts that the package owns: those of VMExternRef objects, and holds."""
+        ...
+    @property
+    def exposed(self) -> int:
+        """Live blocks that are lent, whose cycles are not collected."""
+        ...
+    @property
+    def pending_drops(self) -> int:
+        """Blocks that nobody owns any more, which await their free."""
+        ...
 
-class Layout(NamedTuple):
+@final
+class Layout(structseq[int], tuple[int, int, int]):
     """
     Where things are in a block, in bytes.
 
@@ -54,9 +70,19 @@ class Layout(NamedTuple):
     align: of the block.
     footer_offset: from the start of the block to the raw pointer.
     """
-    size: int
-    align: int
-    footer_offset: int
+    __match_args__: Final = ("size", "align", "footer_offset")
+    @property
+    def size(self) -> int:
+        """Bytes of the whole block, a multiple of align."""
+        ...
+    @property
+    def align(self) -> int:
+        """Bytes that the block is aligned to."""
+        ...
+    @property
+    def footer_offset(self) -> int:
+        """Bytes from the start of the block to the raw pointer."""
+        ...
 
 @type_check_only
 class _ReferenceType(type):

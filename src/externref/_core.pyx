@@ -128,7 +128,6 @@ import atexit
 import gc
 import os
 import sys
-from collections import namedtuple
 
 
 class MovedError(ReferenceError):
@@ -143,17 +142,7 @@ class InvalidRawPointerError(ValueError):
     __module__ = "externref"
 
 
-Stats = namedtuple("Stats", "live_blocks handles exposed pending_drops", module="externref")
-Stats.__doc__ = """What the package holds right now; four counts, exact if no other thread makes or drops meanwhile.
-
-live_blocks: blocks allocated and not yet freed, pending drops among them.
-handles: counts that the package owns: those of VMExternRef objects, and holds (an argument in flight, an open
-    borrow, an entry of an activations table, what a wasmtime store or nopython code was given).
-exposed: live blocks that are lent (as_raw, an open borrow, ...), whose cycles are not collected.
-pending_drops: blocks that nobody owns any more, dropped by compiled code, which await their free.
-"""
-
-
+include "_core/tuples.pxi"
 include "_core/block.pxi"
 include "_core/drain.pxi"
 include "_core/wrapper.pxi"
@@ -543,15 +532,6 @@ include "_core/track.pxi"
 
 # --- Functions ----------------------------------------------------------------------
 
-Layout = namedtuple("Layout", "size align footer_offset", module="externref.abi")
-Layout.__doc__ = """Where things are in a block, in bytes.
-
-size: of the whole block, a multiple of align.
-align: of the block.
-footer_offset: from the start of the block to the raw pointer.
-"""
-
-
 def layout_for(size_t size, size_t align):
     """Layout of a block whose payload has this size and alignment, in bytes.
 
@@ -562,7 +542,7 @@ def layout_for(size_t size, size_t align):
     """
     cdef size_t total = 0, block_align = 0
     compute_layout(size, align, &total, &block_align)
-    return Layout(total, block_align, externref_footer_offset(size))
+    return Layout((total, block_align, externref_footer_offset(size)))
 
 
 def option_into_raw(ref, /):
@@ -631,4 +611,4 @@ def set_drain(setting, /):
 
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
-    return Stats(live_blocks(), live_handles(), live_exposed(), pending_count() + count_let_go())
+    return Stats((live_blocks(), live_handles(), live_exposed(), pending_count() + count_let_go()))

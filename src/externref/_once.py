@@ -4,18 +4,21 @@ Its lists and counts are the process's, and compiled code holds their addresses:
 nor one that is initialized again after Py_FinalizeEx() could have them.
 """
 
+import _thread
+
 MAIN_ONLY = ("externref can be imported in the main interpreter of a process only: run what needs it there, or in "
              "another process")
 
 
 def is_main_interpreter() -> bool:
-    for name in ("_interpreters", "_xxsubinterpreters"):    # from 3.13 on, and before
-        try:
-            interpreters = __import__(name)     # importlib would take longer than these
-        except ImportError:
-            continue
-        return bool(interpreters.get_current() == interpreters.get_main())
-    return True
+    known = getattr(_thread, "_is_main_interpreter", None)
+    if known is not None:                                   # from 3.12 on
+        return bool(known())
+    try:
+        interpreters = __import__("_xxsubinterpreters")     # importlib would take longer than this
+    except ImportError:
+        return True
+    return bool(interpreters.get_current() == interpreters.get_main())
 
 
 def require_only_interpreter() -> None:
