@@ -52,6 +52,13 @@ cdef int refuse_close() except -1:
 
 # --- Functions ----------------------------------------------------------------------
 
+cdef class FuncSignature:
+    """For inspect.signature(): of a function its own, of the class none, as of others that users do not make."""
+
+    def __get__(self, func, owner):
+        return None if func is None else (<Func?>func).new_signature()
+
+
 cdef object refuse_keywords(Func function):
     raise TypeError(f"{function.name}() takes no keyword arguments")
 

@@ -158,6 +158,12 @@ def test_the_signature(made):
         "(a0: int, a1: int, a2: float, a3: float, a4: bytes, a5: Any, a6: Any, /) -> "
         "tuple[typing.Any, typing.Any, bytes, float, float, int, int]")
     assert str(inspect.signature(made.none)) == "() -> None"
+    # As of others that users do not make.
+    with pytest.raises(ValueError, match="no signature found"):
+        inspect.signature(type(made.none))
+    descriptor = inspect.getattr_static(type(made.none), "__signature__")
+    with pytest.raises(TypeError, match="Func"):
+        descriptor.__get__(made)
 
 
 def test_the_gil_is_let_go_if_that_is_said(made):

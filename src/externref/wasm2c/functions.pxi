@@ -73,9 +73,10 @@ cdef class Func:
     def __name__(self):
         return self.name
 
-    @property
-    def __signature__(self):
-        """For inspect.signature(): parameters have the names that the module has for them, if any."""
+    __signature__ = FuncSignature()
+
+    cdef object new_signature(self):
+        # Parameters have the names that the module has for them, if any.
         return self.instance.code.signature_at(<uintptr_t>self.ref.code, self.type)
 
     def __call__(self, *args):

@@ -64,9 +64,10 @@ cdef class Func:
     def __name__(self):
         return self.name
 
-    @property
-    def __signature__(self):
-        """For inspect.signature(): parameters by number."""
+    __signature__ = FuncSignature()
+
+    cdef object new_signature(self):
+        # Parameters by number.
         return signature(self.type, {})
 
     @property
