@@ -22,6 +22,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 100, 1.0
 
 def run(options):
     """The whole command. Raises BenchError, OSError."""
+    beside = read(options.beside) if options.beside else None
     if options.figures:
         data = read(options.figures)
     else:
@@ -30,7 +31,7 @@ def run(options):
             open(path, "a").close()     # an error should not wait until all is measured
         data = measured(groups, options)
         Path(options.json).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    report.show(data, Console())
+    report.show(data, Console(), beside)
     pictures = {}
     if options.plot:
         if not any(plots.rivals(group) for group in data["groups"]):
@@ -39,7 +40,7 @@ def run(options):
     if options.markdown:
         path = Path(options.markdown)
         pictures = {question: os.path.relpath(picture, path.parent) for question, picture in pictures.items()}
-        report.write_markdown(data, path, pictures)
+        report.write_markdown(data, path, pictures, beside)
 
 
 def read(path):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,9 +20,9 @@ CHECKOUT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (CHECKOUT / "bench").is_dir(), reason="there is no bench folder here")
 
 
-def bench(*arguments, cwd=CHECKOUT):
-    return subprocess.run([sys.executable, "-m", "externref", "bench", *map(str, arguments)],
-                          cwd=cwd, capture_output=True, text=True, timeout=120)
+def bench(*arguments, cwd=CHECKOUT, columns=80):
+    return subprocess.run([sys.executable, "-m", "externref", "bench", *map(str, arguments)], cwd=cwd,
+                          env={**os.environ, "COLUMNS": str(columns)}, capture_output=True, text=True, timeout=120)
 
 
 def error_of(result):
@@ -30,6 +31,11 @@ def error_of(result):
     *usage, line = result.stderr.splitlines()
     assert not usage or usage[0].startswith("usage: "), result
     return line
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
 
 
 def test_table_json_plot_and_markdown_agree(tmp_path):
@@ -58,6 +64,18 @@ def test_table_json_plot_and_markdown_agree(tmp_path):
     again = bench("--from", paths["json"], "--markdown", paths["md"])
     assert again.returncode == 0 and again.stdout == result.stdout
     assert paths["md"].read_text().count("| object() |") == 1     # replaced, not added
+
+    # Those of another run beside them, and what a narrow terminal leaves out.
+    data["versions"]["CPython"] = "9.9"
+    data["groups"][0]["answers"] = data["groups"][0]["answers"][:3]
+    other = write(tmp_path / "other.json", json.dumps(data))
+    both = bench("--from", paths["json"], "--beside", other, "--markdown", paths["md"])
+    median = f"{answers['object()']['value']['median']:.1f}"
+    for text, start in ((paths["md"].read_text(), "| object() |"), (both.stdout, "  object() ")):
+        row, = (line for line in text.splitlines() if line.startswith(start))
+        assert row.count(f" {median} ") == 2 and "9.9, ns" in text and "9.9, ratio" in text
+    assert "quartiles" not in both.stdout and "…" not in both.stdout
+    assert "quartiles" in bench("--from", paths["json"], "--beside", other, columns=200).stdout
 
 
 def test_kernels_compute_the_same_everywhere(monkeypatch, tmp_path, compilers):
@@ -89,6 +107,7 @@ def test_threads_beside_processes(monkeypatch, tmp_path, compilers):
     (["--rounds", "2"], "not a number of rounds"),
     (["--from", "missing.json"], "missing.json"),
     (["--from", __file__], "has no figures that --json wrote"),
+    (["--beside", __file__], "has no figures that --json wrote"),
     (["--only", "make+drop", "--json", "no/such/folder/x.json"], "no/such/folder/x.json"),
 ])
 def test_errors(arguments, text):
@@ -101,13 +120,14 @@ def test_outside_a_checkout(tmp_path):
     assert "no bench folder here: what is measured is in a checkout" in error_of(bench("--quick", cwd=tmp_path))
 
 
-def test_the_readmes_figures_are_those_of_the_run():
-    data = json.loads((CHECKOUT / "docs/benchmarks.json").read_text())
-    ratios = {(group["name"], answer["name"]): answer["ratio"]["median"]
-              for group in data["groups"] for answer in group["answers"] if "ratio" in answer}
+def test_the_readmes_figures_are_those_of_the_runs():
+    runs = [json.loads((CHECKOUT / "docs" / name).read_text()) for name in ("benchmarks.json", "benchmarks-3.15.json")]
+    ratios = [{(group["name"], answer["name"]): answer["ratio"]["median"]
+               for group in data["groups"] for answer in group["answers"] if "ratio" in answer} for data in runs]
     speed = (CHECKOUT / "README.md").read_text().partition("## Speed")[2].partition("## ")[0]
-    said = [float(figure) for figure in re.findall(r"(?<!Python )\b\d\.\d\d\b", speed)]
-    assert said == [round(ratios[pair], 2) for pair in (
+    assert "Python " + " / ".join(data["versions"]["CPython"].rpartition(".")[0] for data in runs) in speed
+    said = [tuple(map(float, pair)) for pair in re.findall(r"\b(\d\.\d\d) / (\d\.\d\d)\b", speed.replace("3.11 / 3.15", ""))]
+    assert said == [tuple(round(those[pair], 2) for those in ratios) for pair in (
         ("make+drop", "object()"), ("clone+drop", "object()"), ("deref", "weakref.ref"),
         ("make: 10,000 live", "object()"), ("drop: 10,000 live", "object()"), ("out-and-back", "dict of handles"))]
 

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", metavar="FILE", help="write the tables into a Markdown file")
     parser.add_argument("--from", metavar="FILE", dest="figures",
                         help="measure nothing: show the figures that --json wrote")
+    parser.add_argument("--beside", metavar="FILE", help="show these figures, of another run, beside them")
 
 
 def run(options: argparse.Namespace) -> None:
