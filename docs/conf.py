@@ -17,6 +17,7 @@ exclude_patterns = ["api/index.rst"]
 
 html_theme = "furo"
 html_title = f"externref {release}"
+html_show_copyright = False     # LICENSE has it
 html_static_path = ["site"]
 html_css_files = ["site.css"]
 copybutton_prompt_text = "$ "
@@ -24,6 +25,7 @@ copybutton_only_copy_prompt_lines = True
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 
 myst_heading_anchors = 4
+highlight_language = "text"     # of a block that names none: a drawing
 default_role = "code"       # what is between single backticks in a docstring
 
 PUBLIC = {"externref", "externref.abi", "externref.ctypes", "externref.debug", "externref.numba", "externref.wasm2c",
@@ -83,7 +85,7 @@ def docstring(app, what, name, obj, options, lines):
             line = line.strip()
         elif line.startswith("    ") and kind in (None, "code"):
             if kind is None:
-                result += ["::", ""]
+                result += [".. code-block:: python", ""]
             kind = "code"
         else:
             if kind not in (None, "text"):
