@@ -434,6 +434,26 @@ def test_what_was_tracked_is_used_afterwards():
     assert text == ref.as_raw.__doc__
 
 
+def test_each_of_many_drops_at_once_is_counted():
+    drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+
+    def drop_often():
+        for _ in range(200):
+            drop(raw)
+
+    with debug.track(guard=10) as tracker:
+        raw = moved_out()
+        held_drop(raw)
+        externref.drain()
+        threads = [threading.Thread(target=drop_often) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        told = [re.match(r"compiled code dropped a freed reference(?: (\d+) times)?: Big", text) for text in tracker.mistakes()]
+    assert sum(int(mistake[1] or 1) for mistake in told) == 800
+
+
 def test_more_mistakes_than_are_kept():
     out, err = run_alone("""
 import ctypes, time

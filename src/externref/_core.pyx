@@ -406,7 +406,7 @@ cdef class VMExternRef:
 
         Source: VMExternRef::into_raw.
         """
-        return give_raw_by(self)
+        return give_raw_as_told(self)
 
     @staticmethod
     def from_raw(ptr, /):
@@ -553,7 +553,7 @@ def option_into_raw(ref, /):
     if ref is None:
         return 0
     require_ref(ref)
-    return give_raw_by(ref)
+    return give_raw_as_told(ref)
 
 
 def option_from_raw(ptr, /):

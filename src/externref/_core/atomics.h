@@ -69,6 +69,16 @@ static inline void atomic_count_add(size_t *target, size_t n)
 #endif
 }
 
+/* relaxed */
+static inline size_t atomic_count_load(size_t *target)
+{
+#if defined(_MSC_VER)
+    return *(volatile size_t *)target;
+#else
+    return __atomic_load_n(target, __ATOMIC_RELAXED);
+#endif
+}
+
 /* sequentially consistent; gives the value before */
 static inline long atomic_flag_swap(long *target, long value)
 {

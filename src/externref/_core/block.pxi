@@ -16,13 +16,14 @@ cdef extern from "_core/slab.h":
         PyObject *payload
         VMExternData footer
     PythonBlock *block_take(PyObject *payload) noexcept
+    void block_made(PythonBlock *, PyObject *payload) noexcept
     void block_give(PythonBlock *) noexcept
     void block_trim() noexcept
 
 cdef extern from "_core/track.h" nogil:
     bint track_freed_again(VMExternData *) noexcept
 
-cdef Py_ssize_t frames_most = 0     # of the calls that are noted of an event; 0: nobody tracks
+cdef size_t frames_most = 0         # atomic; of the calls that are noted of an event; 0: nobody tracks
 
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
@@ -32,6 +33,7 @@ cdef extern from "_core/native.h" nogil:
     void drop_anywhere(void *) noexcept
 
 cdef extern from "_core/atomics.h" nogil:
+    size_t atomic_count_load(size_t *target) noexcept
     void atomic_count_store(size_t *target, size_t value) noexcept
     void *atomic_pointer_load(void **target) noexcept
     void *atomic_pointer_swap(void **target, void *value) noexcept
@@ -172,6 +174,7 @@ cdef inline VMExternData *try_new_block(PyObject *value, uint32_t handles) noexc
     block.footer.value_ptr = block
     block.footer.vtable = &python_vtable
     block.footer.handles = handles
+    block_made(block, value)
     live_made()
     live_handles_add(handles)
     return &block.footer
@@ -201,7 +204,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return NULL
-    if track_freed_again(data) or frames_most != 0 and note_freed_block(data, True):
+    if track_freed_again(data) or atomic_count_load(&frames_most) != 0 and note_freed_block(data, True):
         return NULL
     live_freed()
     if data.vtable.drop_in_place != NULL:

@@ -36,6 +36,7 @@ typedef char Lock;
 #  define block_settle(data) ((void)(data))
 #  define state_add(data, n) ((void)((data)->state += (uint32_t)(n)))
 #  define state_set(data, bits) ((void)((data)->state |= (bits)))
+#  define state_load(data) ((data)->state)
 #  define is_shared(op) (Py_REFCNT(op) > 1)
 #  define slot_load(slot) (*(slot))
 #  define slot_store(slot, value) ((void)(*(slot) = (value)))
@@ -120,6 +121,7 @@ static inline void block_settle(VMExternData *data)
 
 #  define state_add(data, n) ((void)__atomic_fetch_add(&(data)->state, (uint32_t)(n), __ATOMIC_RELAXED))
 #  define state_set(data, bits) ((void)__atomic_fetch_or(&(data)->state, (bits), __ATOMIC_RELAXED))
+#  define state_load(data) __atomic_load_n(&(data)->state, __ATOMIC_RELAXED)
 
 /* Whether there are surely other references. Others come and go on other threads: nobody can tell. */
 #  define is_shared(op) ((void)(op), 0)

@@ -171,3 +171,7 @@ cdef Giving give_raw_by = give_raw
 
 cdef void set_give_raw(Giving giving) noexcept:
     slot_store(<void **>&give_raw_by, <void *>giving)
+
+
+cdef inline object give_raw_as_told(VMExternRef self):
+    return (<Giving>slot_load(<void **>&give_raw_by))(self)

@@ -26,7 +26,7 @@ typedef struct {
 
 /* Who is told of every block for a Python payload, with the GIL. */
 typedef struct {
-    void (*made)(void *cell, void *payload); /* the cell is taken, and not written to */
+    void (*made)(void *cell, void *payload); /* with a GIL before the block is written, which nobody else sees */
     int (*freed)(void *cell); /* whether the cell is to be kept: block_release() gives it back then */
 } Watch;
 
@@ -41,13 +41,17 @@ static void block_release(void *cell)
 
 static void *block_take(void *payload)
 {
+    (void)payload;
+    return externref_aligned_alloc(sizeof(void *), sizeof(Cell));
+}
+
+/* The block is whole: other threads may look at it from now on. */
+static void block_made(void *cell, void *payload)
+{
     const Watch *watch = (const Watch *)atomic_pointer_load((void **)&block_watch);
-    void *cell = externref_aligned_alloc(sizeof(void *), sizeof(Cell));
-    if (watch != NULL && cell != NULL) {
-        memset(cell, 0, sizeof(Cell)); /* for who looks at it before it is made */
+    if (watch != NULL) {
         watch->made(cell, payload);
     }
-    return cell;
 }
 
 static void block_give(void *cell)
@@ -276,6 +280,11 @@ static Slabs block_slabs = NO_SLABS(block_slabs);
 static void *block_take(void *payload)
 {
     return slab_take(&block_slabs, sizeof(Cell), 0, payload);
+}
+
+static void block_made(void *cell, void *payload)
+{
+    (void)cell, (void)payload; /* it was told as the cell was taken */
 }
 
 static void block_give(void *cell)

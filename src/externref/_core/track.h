@@ -24,6 +24,7 @@
 #endif
 #include "externref.h"
 #include "atomics.h"
+#include "locks.h"
 #include "slab.h"
 
 typedef struct Place {
@@ -85,6 +86,15 @@ static void track_lock(void)
 static void track_unlock(void)
 {
     atomic_flag_swap(&track.lock, 0);
+}
+
+static size_t track_read(const size_t *count)
+{
+    size_t value;
+    track_lock();
+    value = *count;
+    track_unlock();
+    return value;
 }
 
 /* Has a fork wait for the lock, so that the child does not get what is half made: C code's forks, too, and those before
@@ -642,14 +652,16 @@ typedef struct {
     uint32_t handles, state;
 } Look;
 
-/* What keeps the block meanwhile is the caller's affair. */
+/* What keeps the block meanwhile is the caller's affair. Takes the block's lock. */
 static void look_at(VMExternData *data, Look *look)
 {
     look->address = (uintptr_t)data;
-    look->vtable = (const VMExternVTable *)atomic_pointer_load((void **)&data->vtable);
+    look->vtable = data->vtable;
+    block_lock(data);
     look->count = externref_strong_count(data);
     look->handles = data->handles;
-    look->state = data->state;
+    look->state = state_load(data);
+    block_unlock(data);
 }
 
 typedef struct {
@@ -657,12 +669,12 @@ typedef struct {
     Look look;
 } Copy;
 
-/* 0 if memory is short, or if the block is still being made, by another thread. The lock. */
+/* 0 if memory is short. The lock. */
 static int record_copy(const Record *record, Copy *copy)
 {
     Event **link;
     look_at((VMExternData *)record->address, &copy->look);
-    copy->record = copy->look.vtable != NULL ? record_new(record->address, record->payload_type) : NULL;
+    copy->record = record_new(record->address, record->payload_type);
     if (copy->record == NULL) {
         return 0;
     }

@@ -49,6 +49,7 @@ cdef extern from "_core/track.h" nogil:
     const char *track_own_folder
     void track_lock() noexcept
     void track_unlock() noexcept
+    size_t track_read(const size_t *) noexcept
     Event *event_new(const char *what, size_t most) noexcept
     bint event_add(Event *, const char *file, const char *function, int line) noexcept
     void track_made(uintptr_t address, const char *payload_type, Event *) noexcept
@@ -159,12 +160,16 @@ cdef VMExternData *data_in(void *cell) noexcept:
     return <VMExternData *>(<char *>cell + sizeof(PyObject *))
 
 
+cdef Event *event_here(const char *what) noexcept:
+    return event_now(what, atomic_count_load(&frames_most))
+
+
 cdef void note_made(void *cell, void *payload) noexcept:
     cdef Quiet quiet
     cdef PyObject *name
     quiet_begin(&quiet)
     name = name_of_type(Py_TYPE(<PyObject *>payload))       # the type has it, too
-    track_made(<uintptr_t>data_in(cell), text_of(name), event_now("made", frames_most))
+    track_made(<uintptr_t>data_in(cell), text_of(name), event_here("made"))
     Py_XDECREF(name)
     quiet_end(&quiet)
 
@@ -173,7 +178,7 @@ cdef bint give_back(VMExternData *data) noexcept:
     """For a block that is to be freed though handles have it: compiled code has dropped what was theirs. If freed
     blocks are kept it says so, and the block stays, with the handles' counts. Whether it does."""
     cdef bint is_stolen
-    if track.most_kept == 0:
+    if track_read(&track.most_kept) == 0:
         return False
     block_lock(data)
     is_stolen = data.handles != 0
@@ -194,7 +199,7 @@ cdef bint note_freed_block(VMExternData *data, bint is_native) noexcept:
     cdef bint is_kept
     cdef Quiet quiet
     quiet_begin(&quiet)
-    is_kept = track_freed(data, is_native, event_now("freed", frames_most) if track.most_kept != 0 else NULL)
+    is_kept = track_freed(data, is_native, event_here("freed") if track_read(&track.most_kept) != 0 else NULL)
     quiet_end(&quiet)
     return is_kept
 
@@ -202,7 +207,7 @@ cdef bint note_freed_block(VMExternData *data, bint is_native) noexcept:
 cdef void note_handed_out(uintptr_t address, const char *what) noexcept:
     cdef Quiet quiet
     quiet_begin(&quiet)
-    track_happened(address, event_now(what, frames_most))
+    track_happened(address, event_here(what))
     quiet_end(&quiet)
 
 
@@ -239,7 +244,7 @@ cdef void *tracked_new_with(
     cdef Quiet quiet
     if vtable.drop_slow != drop_anywhere:       # its end would not be seen
         quiet_begin(&quiet)
-        track_made(<uintptr_t>raw, vtable.type_name, event_now("made", frames_most))
+        track_made(<uintptr_t>raw, vtable.type_name, event_here("made"))
         quiet_end(&quiet)
     return raw
 
@@ -266,7 +271,7 @@ cdef size_t tracking_changes = 0    # likewise: of the list
 cdef void watch_if(bint on) noexcept:
     """Has makings and freeings noted, or not any more. track_lock(), so that no record outlives what sees its block's
     end: the watch, and free_block(), which asks `frames_most`."""
-    global spare_pair_count, frames_most
+    global spare_pair_count
     if on == track.is_on:
         return
     if on:
@@ -276,13 +281,12 @@ cdef void watch_if(bint on) noexcept:
     if not on:
         track_forget()
         block_set_watch(NULL)
-        frames_most = 0
+        atomic_count_store(&frames_most, 0)
     spare_pair_count = SPARE_LIMIT if on else 0     # with all there may be, none is kept: each block is made and freed
 
 
 cdef void retrack() noexcept:
     """Does what the trackings are for; once more if another thread has changed them meanwhile. Runs no code."""
-    global frames_most
     cdef Tracking *tracking
     cdef size_t changes, kept
     cdef Py_ssize_t frames
@@ -297,7 +301,7 @@ cdef void retrack() noexcept:
             kept = max(kept, tracking.kept)
             tracking = tracking.next
         if trackings != NULL:
-            frames_most = frames
+            atomic_count_store(&frames_most, frames)
         track.most_kept = kept
         track_unlock()
         track_keep()
@@ -306,10 +310,10 @@ cdef void retrack() noexcept:
         watch_if(on)
         track_unlock()
         set_give_raw(tracked_give_raw if on else give_raw)
-        c_api.new_with = tracked_new_with if on else new_with
-        c_api.unwrap = tracked_unwrap if on else unwrap
+        slot_store(<void **>&c_api.new_with, <void *>tracked_new_with if on else <void *>new_with)
+        slot_store(<void **>&c_api.unwrap, <void *>tracked_unwrap if on else <void *>unwrap)
         slot_store(<void **>&as_raw_definition.ml_meth, <void *>tracked_as_raw if on else <void *>own_as_raw)
-        if changes == tracking_changes:
+        if changes == track_read(&tracking_changes):
             return
 
 
@@ -359,7 +363,11 @@ if not track_at_forks():
 
 
 def _is_tracking():
-    return trackings != NULL
+    cdef bint is_so
+    track_lock()
+    is_so = trackings != NULL
+    track_unlock()
+    return is_so
 
 
 # --- What externref.debug shows -----------------------------------------------------
@@ -499,22 +507,23 @@ def _row(VMExternRef ref not None):
 
 
 def _newest_serial():
-    return track.made
+    return track_read(&track.made)
 
 
 def _mistakes_made():
-    return track.mistake_count
+    return track_read(&track.mistake_count)
 
 
 def _mistakes(size_t before):
     """What compiled code did wrong, in words: what was found after so many mistakes, the newest thousand."""
     cdef char words[TRACK_TEXT]
     cdef list found = []
-    cdef size_t number
+    cdef size_t number, count
     with nogil:     # it may have much to say
         track_look()
-    number = max(before, track.mistake_count - min(<size_t>TRACK_MISTAKES, track.mistake_count))
-    while number < track.mistake_count and len(found) < TRACK_MISTAKES:
+    count = track_read(&track.mistake_count)
+    number = max(before, count - min(<size_t>TRACK_MISTAKES, count))
+    while number < track_read(&track.mistake_count) and len(found) < TRACK_MISTAKES:
         if track_mistake(number, words):    # it may have made room for another meanwhile
             found.append(text(words))
         number += 1
