@@ -247,6 +247,9 @@ def test_wrong_figures(arguments, error):
     for figures in (0, 0), (-1, 0), (1, -1), (2**64, 0), (1, 2**64), ("1", 0):
         with pytest.raises((ValueError, OverflowError, TypeError)):
             externref._core._Tracking(*figures)
+    for figures in (2**61, 0), (1, 2**61), ("1", 0):
+        with pytest.raises((ValueError, TypeError)):
+            debug.Tracker(*figures)
     with debug.track() as tracker:      # none of them was left
         ref = VMExternRef(1)
         assert len(tracker.live()) == 1
@@ -605,26 +608,29 @@ import ctypes, gc, sys
 from externref import Function, VMExternRef, VMExternRefActivationsTable, abi, debug, drain, stats
 drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 function = Function(abi.drop_address, "r")
+class Big(list):
+    def __del__(self):
+        print("released")
 def borrowed():
-    ref = VMExternRef([7])
+    ref = VMExternRef(Big([7]))
     with ref.borrow() as raw:
         drop(raw); drop(raw); drain()
     return ref
 def lent():
-    ref = VMExternRef([7])
+    ref = VMExternRef(Big([7]))
     function(ref)
     return ref
 def with_a_clone():
-    ref = VMExternRef([7])
+    ref = VMExternRef(Big([7]))
     other, raw = ref.clone(), ref.as_raw()
     drop(raw); drop(raw); drain()
     return other
 def moved_in_and_out():
-    ref = VMExternRef([7])
+    ref = VMExternRef(Big([7]))
     drop(ref.as_raw()); drain()
     return VMExternRef.from_raw(ref.into_raw())
 def in_a_table():
-    ref = VMExternRef([7])
+    ref = VMExternRef(Big([7]))
     table = VMExternRefActivationsTable()
     table.insert_with_gc(ref)
     raw = ref.as_raw()
@@ -648,8 +654,62 @@ print(tuple(stats()), [mistake.partition(":")[0] for mistake in tracker.mistakes
 gc.collect()
 """)
     mistake = "compiled code dropped a reference that Python still owns"
-    assert out == f"[7] [7] 1 1 1\n(0, 0, 0, 0) ['{mistake}']\n"
-    assert err.startswith(f"externref: {mistake}: list made at <string>:")
+    assert out == f"[7] [7] 1 1 1\nreleased\n(0, 0, 0, 0) ['{mistake}']\n"
+    assert err.startswith(f"externref: {mistake}: Big made at <string>:")
+
+
+@pytest.mark.parametrize("use", ["look(ref)", "with ref.borrow(): pass", "held(ref)", "ref.clone()"])
+def test_what_compiled_code_dropped_of_pythons_is_used_before_the_drain(use):
+    """Its count comes to zero a second time, while it waits."""
+    out, _ = run_alone(STOLEN + f"""
+from externref import set_drain
+nothing = ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p).value
+look, held = Function(nothing, "r", "w"), ctypes.PYFUNCTYPE(ctypes.c_int, VMExternRef)(nothing)
+set_drain(lambda: None)
+with debug.track(guard=9) as tracker:
+    ref = VMExternRef(Big([7]))
+    drop(ref.as_raw())
+    try:
+        {use}
+    except ReferenceError:
+        pass        # nobody owns it just now
+    del ref
+    drain()
+gc.collect()
+print(tuple(stats()), len(tracker.mistakes()) > 0)
+""")
+    assert out == "released\n(0, 0, 0, 0) True\n"
+
+
+@pytest.mark.parametrize("guard", ["0", "guard"])
+def test_what_awaits_the_drain_is_cloned_and_dropped_again(guard):
+    """The list of what awaits it has each block once."""
+    out, _ = run_alone(STOLEN + """
+from externref import set_drain
+set_drain(lambda: None)
+clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
+raws = [VMExternRef(Big()).into_raw() for _ in range(3)]
+for raw in raws:
+    drop(raw)
+for raw in raws:
+    drop(clone(raw))
+print(drain(), tuple(stats()))
+""", EXTERNREF_DEBUG=guard)
+    assert out == 3 * "released\n" + "3 (0, 0, 0, 0)\n"
+
+
+def test_the_process_is_guarded_to_its_end():
+    _, err = run_alone(STOLEN + """
+class Handle:
+    def __init__(self):
+        self.raw = VMExternRef([7]).into_raw()
+        drop(self.raw)
+        drain()
+    def __del__(self, drop=drop):
+        drop(self.raw)
+sys.handle = Handle()
+""", EXTERNREF_DEBUG="guard")
+    assert err.startswith("externref: compiled code dropped a freed reference: list made at <string>:")
 
 
 def test_what_compiled_code_dropped_of_pythons_is_there_at_exit():
@@ -669,11 +729,49 @@ def test_a_freed_reference_that_compiled_code_returns(foreign, result):
         with pytest.raises(TypeError, match="freed reference"):
             _ = got.value
         assert [mistake.partition(":")[0] for mistake in tracker.mistakes()] == ["compiled code gave Python a freed reference"]
-    del got     # after all that is kept was let go
+    # It is there after all that is kept was let go, and the memory around it.
+    more = [VMExternRef(i) for i in range(5000)]
+    del more
+    gc.collect()
+    assert got.clone() == got
+    del got
 
 
-def test_a_fork_waits_for_what_another_thread_notes():
-    """A child has all that the parent knows, also in hooks that were there before ours."""
+@pytest.mark.parametrize("use", [VMExternRef.into_raw, VMExternRef.as_raw])
+def test_a_freed_reference_that_python_was_given_before_anybody_looked(foreign, use):
+    same = externref.Function(ctypes.cast(foreign.identity, ctypes.c_void_p).value, "w", "m")
+    with debug.track(guard=1) as tracker:
+        raw = VMExternRef(Big()).into_raw()
+        held_drop(raw)
+        externref.drain()
+        for _ in range(3):
+            use(same.refs(raw))
+        for i in range(100):
+            VMExternRef(i)
+    assert tracker.mistakes()
+    more = [VMExternRef(i) for i in range(5000)]
+    del more
+    gc.collect()
+    if use is VMExternRef.into_raw:
+        assert VMExternRef.clone_from_raw(raw).strong_count == 2
+    else:
+        with pytest.raises(externref.InvalidRawPointerError):
+            VMExternRef.clone_from_raw(raw)
+
+
+def test_a_freed_reference_that_was_written_to_is_dropped():
+    with debug.track(guard=9) as tracker:
+        raw = VMExternRef(Big()).into_raw()
+        held_drop(raw)
+        externref.drain()
+        ctypes.c_size_t.from_address(raw - 8).value = 8     # where the payload was
+        held_drop(raw)
+    assert [mistake.partition(":")[0] for mistake in tracker.mistakes()] == [
+        "compiled code dropped a freed reference", "compiled code wrote to a freed reference"]
+
+
+def test_a_fork_while_another_thread_notes():
+    """A child knows all that the parent knew, or nothing; also in hooks that were there before ours."""
     out, _ = run_alone("""
 import os
 made = []
@@ -696,11 +794,46 @@ with debug.track(guard=20) as tracker:
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            os._exit(7 if tracker.mistakes() else 1)
+            tracker.mistakes()
+            new = VMExternRef([])
+            VMExternRef([]).drop()
+            debug.live()
+            os._exit(7 if [block.address for block in tracker.live()][-1:] == [new.as_raw()] else 1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     stop.set()
     for thread in threads:
         thread.join()
+""")
+    assert out.split() == ["7"] * 20
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "__register_atfork") or NO_GIL or "ASAN_OPTIONS" in os.environ,
+                    reason="needs glibc's forks, a world that is not stopped for them, and no sanitizer's locks")
+def test_a_fork_waits_for_nobody_who_notes():
+    """Who does may have what another library's hook waits for."""
+    out, _ = run_alone("""
+import ctypes, os, signal, threading
+lock = threading.Lock()
+take, give = (ctypes.CFUNCTYPE(None)(work) for work in (lock.acquire, lock.release))
+ctypes.CDLL(None).__register_atfork(take, give, give, None)      # as a library that was there before
+from externref import VMExternRef, debug
+stop = threading.Event()
+def make():
+    while not stop.is_set():
+        with lock:
+            VMExternRef([])
+with debug.track():
+    thread = threading.Thread(target=make)
+    thread.start()
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            VMExternRef([])
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    stop.set()
+    thread.join()
 """)
     assert out.split() == ["7"] * 20
 

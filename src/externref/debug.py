@@ -158,8 +158,12 @@ def _count(n: int, noun: str) -> str:
 class Tracker:
     """What track() gives: tracks in its with block, once."""
 
-    def __init__(self, frames: int, guard: int) -> None:
-        self._frames, self._guard = frames, guard
+    def __init__(self, frames: SupportsIndex, guard: SupportsIndex) -> None:
+        self._frames, self._guard = operator.index(frames), operator.index(guard)
+        if not 1 <= self._frames <= MOST_FRAMES:
+            raise ValueError(f"frames must be at least 1 and at most {MOST_FRAMES:,}, not {self._frames}")
+        if not 0 <= self._guard <= MOST_GUARDED:
+            raise ValueError(f"guard must be at least 0 and at most {MOST_GUARDED:,}, not {self._guard}")
         self._tracking: _core._Tracking | None = None       # which ends with it at the latest
         self._has_begun = self._is_over = False
         self._first = 0         # the first serial that is its own
@@ -244,11 +248,6 @@ def track(*, frames: SupportsIndex = 16, guard: SupportsIndex = 0) -> Tracker:
     References that were made before are not tracked. Nor are native payloads made by externref_new_anywhere(), without
     the GIL, or of a type that is EXTERNREF_DROP_ANYWHERE; other native payloads are, but are not guarded.
     """
-    frames, guard = operator.index(frames), operator.index(guard)
-    if not 1 <= frames <= MOST_FRAMES:
-        raise ValueError(f"frames must be at least 1 and at most {MOST_FRAMES:,}, not {frames}")
-    if not 0 <= guard <= MOST_GUARDED:
-        raise ValueError(f"guard must be at least 0 and at most {MOST_GUARDED:,}, not {guard}")
     return Tracker(frames, guard)
 
 
@@ -318,12 +317,16 @@ def _track_process(setting: str) -> None:
                       stacklevel=2)
         tracker = track()
     tracker.__enter__()
+    if guard:       # also of what the end of the interpreter frees, and of threads of compiled code that outlive it
+        assert tracker._tracking is not None
+        tracker._tracking.never_end()
     process = os.getpid()
 
     def report() -> None:
         if os.getpid() != process:
             return      # a child's references are its parent's, too, who reports them
-        tracker.__exit__()
+        if not guard:
+            tracker.__exit__()
         text = tracker.report()
         # A finalizer may have forked meanwhile; and nobody may be there to be told.
         if text and os.getpid() == process and sys.stderr is not None:

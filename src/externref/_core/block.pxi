@@ -190,7 +190,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     cdef PyObject *payload = payload_of(data)
     if data.handles != 0 and give_back(data):
         if payload != NULL:
-            Py_INCREF(payload)      # the caller's; that of a handle that goes just now leaks: the lesser evil
+            Py_INCREF(payload)      # the caller's: those that there are are the handles'
         return payload
     unregister(data)
     block_settle(data)
@@ -276,6 +276,8 @@ cdef inline PyObject *drop_handle_counted "drop_handle_counted"(VMExternData *da
     block_unlock(data)      # in free_block() nobody frees before it
     if is_last:
         EXTERNREF_ACQUIRE(&data.ref_count)
+        if are_left and give_back(data):
+            return payload
         freed[0] += 1
         return free_block(data)
     return payload if are_left else NULL    # the raw owners keep the last one

@@ -92,7 +92,8 @@ static void drop_anywhere(void *raw)
 {
     VMExternData *data = (VMExternData *)raw;
     block_settle(data);
-    if (data->state & EXTERNREF_STATE_REGISTERED) {
+    /* The count may also have been a handle's, which guard mode gives back. */
+    if ((data->state & EXTERNREF_STATE_REGISTERED) != 0 || data->handles != 0) {
         helper_push(raw);
     }
     else {

@@ -41,12 +41,26 @@ static int pending_set_draining(int value)
     return before;
 }
 
+static inline void *pending_payload(const VMExternData *data)
+{
+    return (char *)data - externref_footer_offset(data->vtable->size);
+}
+
+/* Whether a block awaits the drain. */
+static inline int pending_is_linked(const VMExternData *data)
+{
+    return data->value_ptr != pending_payload(data);
+}
+
 /* Takes over a block whose count is zero. `ref_count` stays zero, so that
  * clone_from_raw() can tell; the link goes where value_ptr was. */
 static void pending_link(void *raw)
 {
     VMExternData *data = (VMExternData *)raw;
     void *head;
+    if (pending_is_linked(data)) { /* its count was another's, which came to zero once more */
+        return;
+    }
     do {
         head = atomic_pointer_load(&pending.head);
         data->value_ptr = head;
@@ -57,7 +71,7 @@ static void pending_link(void *raw)
 static inline void *pending_unlink(VMExternData *data)
 {
     void *next = data->value_ptr;
-    data->value_ptr = (char *)data - externref_footer_offset(data->vtable->size);
+    data->value_ptr = pending_payload(data);
     return next;
 }
 

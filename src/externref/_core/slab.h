@@ -39,6 +39,11 @@ static void block_release(void *cell)
     externref_aligned_free(cell);
 }
 
+static void block_retain(void *cell)
+{
+    (void)cell;
+}
+
 static void *block_take(void *payload)
 {
     (void)payload;
@@ -295,6 +300,12 @@ static void block_give(void *cell)
 static void block_trim(void)
 {
     slab_trim(&block_slabs, 0);
+}
+
+/* What the watch kept stays taken: its slab is not freed. */
+static void block_retain(void *cell)
+{
+    slab_of(cell, 0)->used++;
 }
 
 /* Gives back what the watch kept. */

@@ -6,7 +6,7 @@
  *
  *   Place    a line of a function of a file; those that are alike are one
  *   Event    what happened to a block, and the places of the calls that it was in
- *   Record   of a block that lives, in a hash table by its address; or of a freed one that is kept, in a list
+ *   Record   of a block that lives or is kept, in a hash table by its address; of one that is kept in a list, too
  *
  * A kept block has one owner, nobody, and a vtable of its own: a drop comes to track_dropped(), a clone shows in the
  * count. Its payload's word is the address of its record. */
@@ -50,6 +50,7 @@ typedef struct Record {
     size_t serial; /* in the order of the makings; 0: it was made before anybody tracked */
     Event *events; /* the newest first */
     size_t event_count;
+    int is_kept; /* its block was freed, and is kept: as long as it is in the list, or for ever if it is given */
     int is_given; /* it is kept, and Python was given it since */
     char payload_type[];
 } Record;
@@ -97,14 +98,29 @@ static size_t track_read(const size_t *count)
     return value;
 }
 
-/* Has a fork wait for the lock, so that the child does not get what is half made: C code's forks, too, and those before
- * whose hooks of Python's ours does not come. Nobody forks who has the lock: no code runs in it. 0 if it cannot be. */
+/* In the child of a fork. If another thread had the lock then all that may be half made is forgotten: a fork that waited for
+ * the lock would have it while it waits for locks of others in their hooks, whose owners may wait for this one. Nobody
+ * forks who has the lock: no code runs in it. */
+static void track_in_child(void)
+{
+    if (atomic_flag_load(&track.lock) != 0) {
+        track.places = NULL;
+        track.records = NULL;
+        track.buckets = track.place_count = track.record_count = 0;
+        track.oldest = track.newest = NULL;
+        track.kept = 0;
+        memset(track.mistakes, 0, sizeof(track.mistakes));
+        track_unlock();
+    }
+}
+
+/* 0 if it cannot be. */
 static int track_at_forks(void)
 {
 #if defined(_WIN32)
     return 1;
 #else
-    return pthread_atfork(track_lock, track_unlock, track_unlock) == 0;
+    return pthread_atfork(NULL, NULL, track_in_child) == 0;
 #endif
 }
 
@@ -221,7 +237,8 @@ static void place_let_go(Place *place)
 /* An event without calls yet; NULL if memory is short. `what` is a constant. */
 static Event *event_new(const char *what, size_t most)
 {
-    Event *event = (Event *)malloc(sizeof(Event) + most * sizeof(Place *));
+    const size_t room = (SIZE_MAX - sizeof(Event)) / sizeof(Place *);
+    Event *event = most <= room ? (Event *)malloc(sizeof(Event) + most * sizeof(Place *)) : NULL;
     if (event != NULL) {
         event->before = NULL;
         event->what = what;
@@ -299,6 +316,15 @@ static void record_add(Record *record, Event *event)
     }
 }
 
+/* There is room: track_has_room(). The lock. */
+static void record_insert(Record *record)
+{
+    Record **link = record_link(record->address);
+    record->next = *link; /* NULL: the address was another's no more */
+    *link = record;
+    track.record_count++;
+}
+
 /* The lock. */
 static void record_free(Record *record)
 {
@@ -335,7 +361,7 @@ static Record *record_new(uintptr_t address, const char *payload_type)
 /* Takes the event, NULL if there is none. */
 static void track_made(uintptr_t address, const char *payload_type, Event *event)
 {
-    Record *record = record_new(address, payload_type), **link;
+    Record *record = record_new(address, payload_type);
     track_lock();
     if (record == NULL || !track.is_on || !track_has_room()) {
         free(record);
@@ -344,10 +370,7 @@ static void track_made(uintptr_t address, const char *payload_type, Event *event
     else {
         record->serial = ++track.made;
         record_add(record, event);
-        link = record_link(address);
-        record->next = *link; /* NULL: the address was another's no more */
-        *link = record;
-        track.record_count++;
+        record_insert(record);
     }
     track_unlock();
 }
@@ -427,12 +450,24 @@ static void mistake_tell(const char *mistake, size_t times, const Record *record
     }
 }
 
+/* Of a block of which nothing may be known. The lock. */
+static void mistake_with(uintptr_t address, const char *mistake, size_t times)
+{
+    const Record *record = record_of(address);
+    Record *unknown = record == NULL ? record_new(address, "object") : NULL;
+    if (record != NULL || unknown != NULL) {
+        mistake_tell(mistake, times, record != NULL ? record : unknown);
+    }
+    free(unknown);
+}
+
 /* The mistake of this number, from 0 on; whether it is kept. `text` has TRACK_TEXT bytes. */
 static int track_mistake(size_t number, char *text)
 {
     int is_kept;
     track_lock();
-    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count;
+    is_kept = number < track.mistake_count && number + TRACK_MISTAKES >= track.mistake_count &&
+              track.mistakes[number % TRACK_MISTAKES] != NULL;
     if (is_kept) {
         strcpy(text, track.mistakes[number % TRACK_MISTAKES]);
     }
@@ -512,8 +547,7 @@ static void track_dropped(void *raw)
     if (data->vtable == &track_vtable) { /* else it was let go meanwhile */
         /* Others may have taken more since it was 0. */
         const size_t before = atomic_count_swap(&data->ref_count, data->handles != 0 ? data->handles : 1);
-        mistake_tell("dropped a freed reference", before > PTRDIFF_MAX ? 1 - before : 1,
-                     (const Record *)track_cell((uintptr_t)raw)->payload);
+        mistake_with((uintptr_t)raw, "dropped a freed reference", before > PTRDIFF_MAX ? 1 - before : 1);
     }
     track_unlock();
     track_say_all();
@@ -525,7 +559,8 @@ static void record_look(Record *record)
     Cell *cell = track_cell(record->address);
     VMExternData *data = &cell->footer;
     const size_t count = EXTERNREF_ACQUIRE(&data->ref_count);
-    if (data->handles != 0 || record->is_given) { /* a function of compiled code returned it, say */
+    /* A function of compiled code returned it, say; `state`: and it was lent or moved out again. */
+    if (data->handles != 0 || data->state != 0 || record->is_given) {
         if (!record->is_given) {
             record->is_given = 1;
             mistake_tell("gave Python a freed reference", 1, record);
@@ -562,8 +597,10 @@ static void track_keep(void)
         track.oldest = record->newer;
         track.kept--;
         if (record->is_given) { /* that Python may use it, it stays for ever */
+            block_retain(track_cell(record->address));
             continue;
         }
+        record_take(record->address);
         track_cell(record->address)->footer.vtable = NULL;
         block_release(track_cell(record->address));
         record_free(record);
@@ -575,16 +612,8 @@ static void track_keep(void)
 /* A block is dropped that has handles: these keep it, and the caller sees to its counts. */
 static void track_stolen(VMExternData *data)
 {
-    Record *record, *untracked = NULL;
     track_lock();
-    record = record_of((uintptr_t)data);
-    if (record == NULL) {
-        record = untracked = record_new((uintptr_t)data, "object");
-    }
-    if (record != NULL) {
-        mistake_tell(TRACK_STOLEN, 1, record);
-    }
-    free(untracked);
+    mistake_with((uintptr_t)data, TRACK_STOLEN, 1);
     track_unlock();
     track_say_all();
 }
@@ -614,9 +643,11 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
         if (mistake != NULL) {
             mistake_tell(mistake, 1, record);
         }
-        is_kept = track.most_kept != 0 && !is_native;
+        is_kept = track.most_kept != 0 && !is_native && track_has_room();
         if (is_kept) {
             track_disguise(record);
+            record_insert(record);
+            record->is_kept = 1;
             record->newer = NULL;
             *(track.kept != 0 ? &track.newest->newer : &track.oldest) = record;
             track.newest = record;
@@ -639,6 +670,7 @@ static int track_freed_again(VMExternData *data)
         return 0;
     }
     track_dropped(data);
+    data->state = 0; /* Python gave up what it was given: it is in no set, and not lent */
     return 1;
 }
 
@@ -728,7 +760,7 @@ static ptrdiff_t track_copies(Copy **copies)
     *copies = (Copy *)malloc((track.record_count + 1) * sizeof(Copy));
     for (size_t i = 0; *copies != NULL && i < track.buckets; i++) {
         for (Record *record = track.records[i]; record != NULL; record = record->next) {
-            length += record_copy(record, &(*copies)[length]);
+            length += !record->is_kept && record_copy(record, &(*copies)[length]);
         }
     }
     track_unlock();
@@ -743,13 +775,18 @@ static ptrdiff_t track_copies(Copy **copies)
 static void track_forget(void)
 {
     for (size_t i = 0; i < track.buckets; i++) {
-        while (track.records[i] != NULL) {
-            Record *record = track.records[i];
-            track.records[i] = record->next;
+        Record **link = &track.records[i];
+        while (*link != NULL) {
+            Record *record = *link;
+            if (record->is_kept) {
+                link = &record->next;
+                continue;
+            }
+            *link = record->next;
             record_free(record);
+            track.record_count--;
         }
     }
-    track.record_count = 0;
 }
 
 #endif /* EXTERNREF_TRACK_H */

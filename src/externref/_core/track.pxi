@@ -180,6 +180,8 @@ cdef bint give_back(VMExternData *data) noexcept:
     cdef bint is_stolen
     if track_read(&track.most_kept) == 0:
         return False
+    if pending_is_linked(data):
+        return True     # its drain comes here, too
     block_lock(data)
     is_stolen = data.handles != 0
     if is_stolen:
@@ -346,13 +348,18 @@ cdef class _Tracking:
         was_in = self.tracking.is_in
         if was_in:
             tracking_changes += 1
-            while link[0] != &self.tracking:
+            while link[0] != NULL and link[0] != &self.tracking:     # NULL: half begun in the parent of this child
                 link = &link[0].next
-            link[0] = self.tracking.next
+            if link[0] != NULL:
+                link[0] = self.tracking.next
             self.tracking.is_in = False
         track_unlock()
         if was_in:
             retrack()
+
+    def never_end(self):
+        """Nor as the interpreter does: compiled code may drop what it should not still later."""
+        Py_INCREF(<PyObject *>self)
 
     def __dealloc__(self):
         self.end()
