@@ -1,5 +1,6 @@
-"""The extension modules: one for each .pyx. Everything else is in pyproject.toml."""
+"""The extension modules, one for each .pyx, and the README as an index shows it. The rest is in pyproject.toml."""
 
+import re
 import shutil
 import sys
 import sysconfig
@@ -35,4 +36,10 @@ class Build(build_ext):
         super().build_extensions()
 
 
-setup(ext_modules=modules, cmdclass={"build_ext": Build}, options={"build_ext": {"parallel": True}})
+# On an index's page a link to a file beside it leads nowhere: there it is text, and a picture is left out.
+readme = Path("README.md").read_text(encoding="utf-8")
+readme = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", readme)
+readme = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", readme)
+
+setup(long_description=readme, long_description_content_type="text/markdown",
+      ext_modules=modules, cmdclass={"build_ext": Build}, options={"build_ext": {"parallel": True}})

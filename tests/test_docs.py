@@ -1,6 +1,7 @@
 """The documents agree with the code, and with each other: one drawing, one ownership table, names that exist."""
 
 import ctypes
+import importlib.metadata
 import os
 import re
 import shutil
@@ -67,6 +68,16 @@ def test_contributors_are_told_of_programs_and_files_that_exist():
     steps = {path.name for path in (ROOT / ".ci").iterdir()} - {
         "chroot", "contents", "contributing", "copy", "extra", "freethreaded-python", "platforms", "python", "readme", "sdist", "tsan-suppressions", "wheels"}
     assert steps == {path.removeprefix(".ci/") for path in named if path.startswith(".ci/")}
+
+
+def test_the_description_for_an_index_has_no_link_to_a_file():
+    try:
+        metadata = importlib.metadata.metadata("externref")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("externref is on the path, and not installed")
+    text = metadata.get_payload() or metadata["Description"]
+    assert text.startswith("# externref\n") and "docs/benchmarks.md has a run of it" in text
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
 
 
 def test_the_changelog_has_this_version():
