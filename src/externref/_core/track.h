@@ -223,9 +223,12 @@ static Place *place_of(const char *file, const char *function, int line)
 /* The lock. */
 static void place_let_go(Place *place)
 {
-    if (--place->users == 0) {
+    if (--place->users == 0 && track.buckets != 0) {
         Place **link = &track.places[track_bucket(place->hash)];
         while (*link != place) {
+            if (*link == NULL) {
+                return; /* of a table that track_in_child() forgot */
+            }
             link = &(*link)->next;
         }
         *link = place->next;
