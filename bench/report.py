@@ -21,12 +21,12 @@ def cells(spread, text):
 
 def head(group, beside):
     return [group["name"], group["answers"][0]["unit"], "quartiles", "ratio", "quartiles", "instructions",
-            *(python(beside, ", ") + text for text in (group["answers"][0]["unit"], "ratio"))]
+            *(f"{python(beside)}, {text}" for text in (group["answers"][0]["unit"], "ratio"))]
 
 
-def python(data, end=""):
-    """The version that figures were measured on, for the head of a column."""
-    return f"{data['versions'].get('CPython', 'the other')}{end}" if data else ""
+def python(data):
+    """The version that figures were measured on, for the head of a column, which is left out where there are none."""
+    return data["versions"].get("CPython", "the other") if data else ""
 
 
 def rows(group, beside):
@@ -43,8 +43,7 @@ def rows(group, beside):
 
 def medians(answer):
     """The cells of an answer's medians, empty if it was skipped."""
-    return [text(answer[key]["median"]) if answer.get(key) else ""
-            for key, text in (("value", number), ("ratio", ratio))]
+    return [cells(answer.get(key), text)[0] for key, text in (("value", number), ("ratio", ratio))]
 
 
 def answers_of(group, data):

@@ -33,11 +33,6 @@ def error_of(result):
     return line
 
 
-def write(path, text):
-    path.write_text(text)
-    return path
-
-
 def test_table_json_plot_and_markdown_agree(tmp_path):
     paths = {name: tmp_path / f"figures.{name}" for name in ("json", "md", "plots")}
     result = bench("--quick", "--rounds", 5, "--only", "make+drop", "--json", paths["json"], "--plot", paths["plots"],
@@ -68,7 +63,8 @@ def test_table_json_plot_and_markdown_agree(tmp_path):
     # Those of another run beside them, and what a narrow terminal leaves out.
     data["versions"]["CPython"] = "9.9"
     data["groups"][0]["answers"] = data["groups"][0]["answers"][:3]
-    other = write(tmp_path / "other.json", json.dumps(data))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(data))
     both = bench("--from", paths["json"], "--beside", other, "--markdown", paths["md"])
     median = f"{answers['object()']['value']['median']:.1f}"
     for text, start in ((paths["md"].read_text(), "| object() |"), (both.stdout, "  object() ")):
