@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import externref
-from externref import InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable
+from externref import InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable, debug
 from support import load_extension
 from test_capi import PRELUDE, build, make_native
 
@@ -81,6 +81,19 @@ def test_an_owner_in_python_keeps_it(capi):
     assert (capi.take_drops(), ref.strong_count) == ([], 1)
     ref.drop()
     assert capi.take_drops() == [address]
+
+
+def test_a_drop_of_a_count_that_is_pythons_is_given_back(capi):
+    with debug.track(guard=9) as tracker:
+        raw, address = make(capi)
+        ref = capi.wrap(raw)
+        capi.drop_on_thread(raw)
+        externref.drain()
+        assert (capi.take_drops(), ref.strong_count, ref.clone() == ref) == ([], 1, True)
+        mistake, = tracker.mistakes()
+        assert mistake.startswith("compiled code dropped a reference that Python still owns")
+        ref.drop()
+        assert capi.take_drops() == [address]
 
 
 def test_a_table_keeps_it(capi):
