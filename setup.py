@@ -37,7 +37,7 @@ class Build(build_ext):
 
 
 # On an index's page a link to a file beside it leads nowhere: there it is text, and a picture is left out.
-readme = Path("README.md").read_text(encoding="utf-8")
+readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
 readme = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", readme)
 readme = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", readme)
 
