@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import externref
-from externref import InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable, debug
+from externref import Function, InvalidRawPointerError, VMExternRef, VMExternRefActivationsTable, abi, debug
 from support import load_extension
 from test_capi import PRELUDE, build, make_native
 
@@ -94,6 +94,26 @@ def test_a_drop_of_a_count_that_is_pythons_is_given_back(capi):
         assert mistake.startswith("compiled code dropped a reference that Python still owns")
         ref.drop()
         assert capi.take_drops() == [address]
+
+
+def test_what_awaits_the_drain_and_is_returned_to_python_is_dropped_once(capi):
+    """Compiled code had dropped the last owner: the drain drops it, though Python lets go of it before."""
+    clone = Function(abi.clone_address, "w", "m")
+    before = externref.set_drain(lambda: None)
+    try:
+        with debug.track(guard=9) as tracker:
+            raw, address = make(capi)
+            assert capi.wrap(raw).into_raw() == raw      # Python knows it now
+            capi.drop_on_thread(raw)
+            assert (capi.take_drops(), externref.stats().pending_drops) == ([], 1)
+            clone(raw)
+            mistake, = tracker.mistakes()
+            assert mistake.startswith("compiled code used a reference that it had dropped")
+            assert (capi.take_drops(), externref.stats().pending_drops) == ([], 1)
+            externref.drain()
+            assert capi.take_drops() == [address]
+    finally:
+        externref.set_drain(before)
 
 
 def test_a_table_keeps_it(capi):

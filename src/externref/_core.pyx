@@ -23,6 +23,7 @@ the functions. What they stand on is in the folder ``_core``::
     helper.h        the thread that sees to it that the list is drained soon
     slab.h          memory for the blocks of Python payloads
     wrapper.h       memory for wrappers
+    dropped.h       what comes of a block whose count compiled code took to zero
     native.h        native payloads that are made, and dropped, without the GIL
     registry.h      the set of addresses that were handed out
     live.h          the counts of stats()

@@ -59,13 +59,13 @@ static inline int atomic_count_replace(size_t *target, size_t expected, size_t v
 #endif
 }
 
-/* relaxed */
-static inline void atomic_count_add(size_t *target, size_t n)
+/* relaxed; gives the value before */
+static inline size_t atomic_count_add(size_t *target, size_t n)
 {
 #if defined(_MSC_VER)
-    (void)_InterlockedExchangeAdd64((volatile __int64 *)target, (__int64)n);
+    return (size_t)_InterlockedExchangeAdd64((volatile __int64 *)target, (__int64)n);
 #else
-    (void)__atomic_fetch_add(target, n, __ATOMIC_RELAXED);
+    return __atomic_fetch_add(target, n, __ATOMIC_RELAXED);
 #endif
 }
 

@@ -21,9 +21,15 @@ cdef extern from "_core/slab.h":
     void block_trim() noexcept
 
 cdef extern from "_core/track.h" nogil:
+    bint track_give_back(VMExternData *) noexcept
+    void track_stolen(VMExternData *) noexcept
+    bint track_leave_to_drain(VMExternData *) noexcept
     bint track_freed_again(VMExternData *) noexcept
 
 cdef size_t frames_most = 0         # atomic; of the calls that are noted of an event; 0: nobody tracks
+
+cdef extern from "_core/dropped.h" nogil:
+    void drop_later(void *raw) noexcept
 
 cdef extern from "_core/native.h" nogil:
     VMExternData *native_alloc(const VMExternVTable *) noexcept
@@ -85,7 +91,6 @@ cdef extern from "_core/hold.h" nogil:
         int lends
 
 cdef extern from "_core/helper.h" nogil:
-    void helper_push(void *raw) noexcept
     void helper_push_hold(void *record) noexcept
     bint helper_has_gil() noexcept
 
@@ -93,10 +98,14 @@ cdef extern from *:
     """
     #define MAX_COUNT ((size_t)PTRDIFF_MAX)
 
-    /* GCC makes a call of it once the module is large enough, whatever was added: clone+drop takes 501 instructions
-     * then in place of 490. */
+    /* GCC makes calls of them once the module is large enough, whatever was added: clone+drop takes 522 instructions
+     * then in place of 503. */
     #if defined(__GNUC__)
+    static inline PyObject *drop_handle(VMExternData *) __attribute__((always_inline));
     static inline PyObject *drop_handle_counted(VMExternData *, Py_ssize_t *) __attribute__((always_inline));
+    /* In free_block() they take 5 more of those that have nothing to do with them. */
+    static int keep_stolen(VMExternData *, PyObject *) __attribute__((noinline));
+    static void free_native(VMExternData *) __attribute__((noinline));
     #endif
     """
     const size_t MAX_COUNT      # owners of a block, and bytes in one
@@ -126,7 +135,7 @@ python_vtable.drop_in_place = NULL    # free_block does it, after the block is g
 python_vtable.size = sizeof(PyObject *)
 python_vtable.align = sizeof(PyObject *)
 python_vtable.type_name = "object"
-python_vtable.drop_slow = helper_push
+python_vtable.drop_slow = drop_later
 
 cdef inline PyObject *payload_of(VMExternData *data) noexcept:
     """The Python payload, borrowed; NULL for a native one."""
@@ -188,9 +197,7 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     first: it lives in the block. Its drop is C code that knows no block but its own.
     """
     cdef PyObject *payload = payload_of(data)
-    if data.handles != 0 and give_back(data):
-        if payload != NULL:
-            Py_INCREF(payload)      # the caller's: those that there are are the handles'
+    if data.handles != 0 and keep_stolen(data, payload):
         return payload
     unregister(data)
     block_settle(data)
@@ -201,16 +208,37 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
         live_freed()
         block_give(block_of(data))
         return payload
+    free_native(data)
+    return NULL
+
+
+cdef void free_native "free_native"(VMExternData *data) noexcept:
+    if atomic_count_load(&frames_most) != 0 and track_leave_to_drain(data):
+        return
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
-        return NULL
+        return
     if track_freed_again(data) or atomic_count_load(&frames_most) != 0 and note_freed_block(data, True):
-        return NULL
+        return
     live_freed()
     if data.vtable.drop_in_place != NULL:
         data.vtable.drop_in_place(data.value_ptr)
     native_free(data)
-    return NULL
+
+
+cdef bint keep_stolen "keep_stolen"(VMExternData *data, PyObject *payload) noexcept:
+    """For a block that is to be freed though handles have it, whose count the C API's own drops took: whether it
+    stays, as track_give_back(). Then the caller has a reference on the payload."""
+    cdef bint is_kept
+    block_lock(data)
+    # With a GIL take_only_count() leaves it.
+    is_kept = not FREE_THREADED and EXTERNREF_ACQUIRE(&data.ref_count) == 1 and is_guarded() or track_give_back(data)
+    if is_kept and payload != NULL:
+        Py_INCREF(payload)      # those that there are are the handles'
+    block_unlock(data)
+    if is_kept:
+        track_stolen(data)
+    return is_kept
 
 
 cdef inline void unregister(VMExternData *data) noexcept:
@@ -247,7 +275,7 @@ cdef inline void add_handle(VMExternData *data) noexcept:
             Py_INCREF(payload)
 
 
-cdef inline PyObject *drop_handle(VMExternData *data) noexcept:
+cdef inline PyObject *drop_handle "drop_handle"(VMExternData *data) noexcept:
     """Takes away a handle and its count; frees the block if they were the last.
 
     The caller, having forgotten `data`, drops the Python reference this returns, if any.
@@ -273,11 +301,13 @@ cdef inline PyObject *drop_handle_counted "drop_handle_counted"(VMExternData *da
     data.handles -= 1
     are_left = data.handles != 0
     is_last = EXTERNREF_DECREMENT(&data.ref_count) == 1
+    if is_last and are_left and track_give_back(data):      # compiled code dropped one that was a handle's
+        block_unlock(data)
+        track_stolen(data)
+        return payload
     block_unlock(data)      # in free_block() nobody frees before it
     if is_last:
         EXTERNREF_ACQUIRE(&data.ref_count)
-        if are_left and give_back(data):
-            return payload
         freed[0] += 1
         return free_block(data)
     return payload if are_left else NULL    # the raw owners keep the last one

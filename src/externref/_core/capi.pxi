@@ -204,7 +204,7 @@ cdef const VMExternVTable *make_type_with(
     vtable.size = size
     vtable.align = align
     vtable.type_name = <const char *>memcpy(vtable + 1, name, name_size)
-    vtable.drop_slow = drop_anywhere if flags & DROP_ANYWHERE else helper_push
+    vtable.drop_slow = drop_anywhere if flags & DROP_ANYWHERE else drop_later
     return vtable
 
 

@@ -7,7 +7,6 @@ cdef extern from "_core/pending.h":
         uintptr_t address
         size_t count
     bint pending_any() noexcept
-    bint pending_is_linked(const VMExternData *) noexcept
     VMExternData *pending_pop() noexcept
     ExternrefHold *pending_pop_hold() noexcept
     size_t pending_holds(PendingHold *notes, size_t room) noexcept

@@ -3,7 +3,7 @@
  * A pending call alone does not do it: on CPython 3.11 and 3.12 one that another thread adds does not wake a main
  * thread that computes (python/cpython#95820), and nowhere does it wake one that sits in C code.
  *
- *   helper_push, helper_push_hold   any thread, no GIL: the vtables' drop_slow, and for who keeps a hold
+ *   helper_push, helper_push_hold   any thread, no GIL: for dropped.h, and for who keeps a hold
  *   all others                      the holder of the GIL
  *
  * The helper starts at the first push. While it is awake it looks every HELPER_TICK, without the GIL, whether something

@@ -12,7 +12,7 @@
 
 #include "externref.h"
 #include "atomics.h"
-#include "helper.h"
+#include "dropped.h"
 #include "live.h"
 #include "locks.h"
 #include "memory.h"
@@ -92,9 +92,9 @@ static void drop_anywhere(void *raw)
 {
     VMExternData *data = (VMExternData *)raw;
     block_settle(data);
-    /* The count may also have been a handle's, which guard mode gives back. */
+    /* The count may also have been a handle's. */
     if ((data->state & EXTERNREF_STATE_REGISTERED) != 0 || data->handles != 0) {
-        helper_push(raw);
+        drop_later(raw);
     }
     else {
         native_drop(data);

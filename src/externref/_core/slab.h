@@ -39,11 +39,6 @@ static void block_release(void *cell)
     externref_aligned_free(cell);
 }
 
-static void block_retain(void *cell)
-{
-    (void)cell;
-}
-
 static void *block_take(void *payload)
 {
     (void)payload;
@@ -245,7 +240,10 @@ static void slab_given(Slabs *slabs, Slab *slab, size_t start)
     if (!slab->is_listed) {
         if (slabs->watch != NULL) {
             void *cell = cell_pop(&slab->given);
-            if (!slabs->watch->freed(cell)) {
+            if (slabs->watch->freed(cell)) {
+                slab->used++; /* what is kept, or of which a child forgot that it is */
+            }
+            else {
                 cell_push(&slabs->apart, cell);
             }
             return;
@@ -302,15 +300,10 @@ static void block_trim(void)
     slab_trim(&block_slabs, 0);
 }
 
-/* What the watch kept stays taken: its slab is not freed. */
-static void block_retain(void *cell)
-{
-    slab_of(cell, 0)->used++;
-}
-
 /* Gives back what the watch kept. */
 static void block_release(void *cell)
 {
+    slab_of(cell, 0)->used--;
     cell_push(&block_slabs.apart, cell);
 }
 

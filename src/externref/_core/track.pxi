@@ -55,7 +55,6 @@ cdef extern from "_core/track.h" nogil:
     void track_made(uintptr_t address, const char *payload_type, Event *) noexcept
     void track_happened(uintptr_t address, Event *) noexcept
     bint track_freed(VMExternData *, bint is_native, Event *) noexcept
-    void track_stolen(VMExternData *) noexcept
     bint track_at_forks() noexcept
     void track_keep() noexcept
     void track_look() noexcept
@@ -174,22 +173,9 @@ cdef void note_made(void *cell, void *payload) noexcept:
     quiet_end(&quiet)
 
 
-cdef bint give_back(VMExternData *data) noexcept:
-    """For a block that is to be freed though handles have it: compiled code has dropped what was theirs. If freed
-    blocks are kept it says so, and the block stays, with the handles' counts. Whether it does."""
-    cdef bint is_stolen
-    if track_read(&track.most_kept) == 0:
-        return False
-    if pending_is_linked(data):
-        return True     # its drain comes here, too
-    block_lock(data)
-    is_stolen = data.handles != 0
-    if is_stolen:
-        atomic_count_store(&data.ref_count, data.handles)
-    block_unlock(data)
-    if is_stolen:
-        track_stolen(data)
-    return is_stolen
+cdef bint is_guarded() noexcept:
+    """Whether freed blocks are kept, and what compiled code drops of Python's is given back."""
+    return atomic_count_load(&track.most_kept) != 0
 
 
 cdef int note_freed(void *cell) noexcept:
@@ -201,7 +187,7 @@ cdef bint note_freed_block(VMExternData *data, bint is_native) noexcept:
     cdef bint is_kept
     cdef Quiet quiet
     quiet_begin(&quiet)
-    is_kept = track_freed(data, is_native, event_here("freed") if track_read(&track.most_kept) != 0 else NULL)
+    is_kept = track_freed(data, is_native, event_here("freed") if is_guarded() else NULL)
     quiet_end(&quiet)
     return is_kept
 
@@ -304,7 +290,7 @@ cdef void retrack() noexcept:
             tracking = tracking.next
         if trackings != NULL:
             atomic_count_store(&frames_most, frames)
-        track.most_kept = kept
+        atomic_count_store(&track.most_kept, kept)
         track_unlock()
         track_keep()
         track_lock()
