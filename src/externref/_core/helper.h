@@ -348,8 +348,8 @@ static void helper_wait(Helper *self, long state, long long microseconds)
 {
     int go_on;
     atomic_flag_swap(&helper.state, state);
-    /* News: who moves what was pushed into a batch counts first, and both may look empty for a moment. */
-    go_on = helper_must_stop() || (state == HELPER_ASLEEP && (helper_is_news(self) || helper_has_work(self)));
+    /* News, and last: who moves what was pushed into a batch counts first, and both may look empty for a moment. */
+    go_on = helper_must_stop() || (state == HELPER_ASLEEP && (helper_has_work(self) || helper_is_news(self)));
     if ((go_on || PyThread_acquire_lock_timed(helper.lock, microseconds, 0) != PY_LOCK_ACQUIRED) &&
         !atomic_flag_replace(&helper.state, state, HELPER_AWAKE)) {
         PyThread_acquire_lock(helper.lock, WAIT_LOCK); /* of who posts just now */
