@@ -37,7 +37,9 @@
 #include "thread_local.h"
 
 #define HELPER_TICK 10000         /* microseconds */
-#define HELPER_IDLE_TICKS 100     /* a second */
+#ifndef HELPER_IDLE_TICKS         /* tests/relacy has one of its own */
+#  define HELPER_IDLE_TICKS 100   /* a second */
+#endif
 #define HELPER_FORK_WAIT 1000000  /* microseconds, at most, that a fork waits for a finalizer that the helper runs */
 #define HELPER_EXIT_WAIT 5000000  /* the same of the interpreter's exit */
 
