@@ -4,6 +4,7 @@
  *   externref.h              clone, drop
  *   atomics.h, locks.h       every atomic operation with the ordering that it has there
  *   pending.h                pending_link, pending_link_hold, pending_pop, pending_pop_hold, pending_any, pending_count
+ *   dropped.h                drop_later
  *   helper.h                 helper_push, the helper's thread, the pending calls, forks, set_drain(), the end
  *   native.h                 drop_anywhere, native_drop
  * The compiler puts a call before each access to memory, and in place of each atomic one, as it does for

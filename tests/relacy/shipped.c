@@ -53,7 +53,7 @@ static ExternrefHold holds[HOLDS];
 static void shipped_dropped(void *value);
 static VMExternVTable vtables[] = {
     {NULL, sizeof(blocks[0].notes), sizeof(long), "links", pending_link},
-    {NULL, sizeof(blocks[0].notes), sizeof(long), "pushes", helper_push},
+    {NULL, sizeof(blocks[0].notes), sizeof(long), "pushes", drop_later},
     {shipped_dropped, sizeof(blocks[0].notes), sizeof(long), "anywhere", drop_anywhere},
 };
 static int used[BLOCKS]; /* of each block's notes, how many are to be 1 */
