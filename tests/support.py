@@ -5,6 +5,7 @@ import importlib.util
 import math
 import operator
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
@@ -87,6 +88,25 @@ def fail_in_turn(operate, state):
         assert state() == before, (n, state(), before)
     raise AssertionError("still out of memory")
 """
+
+
+# Marks of tests that run_under_faults().
+with_faults = [
+    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator that is preloaded stands before glibc's"),
+    pytest.mark.skipif(NO_GIL, reason="CPython without a GIL has its own allocator alone"),
+    pytest.mark.skipif("LD_PRELOAD" in os.environ or "ASAN_OPTIONS" in os.environ, reason="something else is preloaded"),
+]
+
+
+def run_under_faults(compiler, folder, tests):
+    """Runs a file of tests in an interpreter of its own, with tests/c/faults.c, which the compiler builds in the folder."""
+    library = folder / "faults.so"
+    run_compiler(compiler, "-O2", "-shared", "-fPIC", TESTS / "c/faults.c", "-o", library)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / tests],
+        env={**os.environ, "LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc"},
+        capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0 and "skipped" not in result.stdout, result.stdout + result.stderr
 
 
 def wait_until_drained(seconds=5):

@@ -484,6 +484,15 @@ def test_callback_gets_what_is_none(unraisable, counted):
     assert ran == [] and [kind for kind, _ in unraisable] == 2 * [InvalidRawPointerError]
 
 
+def test_callback_drops_all_that_was_moved_to_it(unraisable, counted):
+    """Also what comes after one that is no reference."""
+    take = callback(None, moved, moved, moved)(lambda *args: None)
+    take.argtypes = [c_void_p, c_void_p, c_void_p]
+    take(VMExternRef(counted()).into_raw(), 8, VMExternRef(counted()).into_raw())
+    assert counted.dropped() == 2
+    assert [kind for kind, _ in unraisable] == [InvalidRawPointerError]
+
+
 def test_hook_that_raises(lib, monkeypatch, capfd):
     monkeypatch.setattr(sys, "unraisablehook", lambda args: 1 / 0)
     make = callback(moved, c_int)(lambda n: None + n)

@@ -108,6 +108,7 @@ cdef void *new_record(object value, bint lends) except? NULL    # of a hold() th
 cdef void end_record(void *record) noexcept nogil           # any thread, no GIL; NULL is ignored
 cdef object take_held(void *raw, bint as_ref)               # arbitrary code; the hold ends in any case
 cdef object take_raw(void *raw, bint as_ref)                # the same for a raw owner's count
+cdef object take_handed_out(object ptr)                     # the same of a raw pointer that may be none, an int or None
 cdef object lend_value(void *raw, bint as_ref)              # the same for one that is lent; it is counted first
 cdef int lend_block(VMExternData *data) except -1           # OverflowError if it cannot lend once more
 cdef Refusal try_hold_raw(void *raw, bint lends) noexcept   # hold_raw, without its exceptions

@@ -13,7 +13,7 @@ VMExternRef itself imports this module when it is first an argument; nothing els
 cimport cython
 from libc.stdint cimport uintptr_t
 
-from externref._core cimport VMExternRef, end_hold, hold_registered
+from externref._core cimport VMExternRef, end_hold, hold_registered, take_handed_out
 from externref._python cimport hidden
 
 import ctypes
@@ -29,7 +29,6 @@ __all__ = ["callback", "lent", "moved"]
 # In C: finalizers may call at exit, when the names of modules are gone.
 cdef object simple_type = ctypes._SimpleCData
 cdef object c_void_p = ctypes.c_void_p
-cdef object option_from_raw = _core.option_from_raw
 cdef object option_into_raw = _core.option_into_raw
 
 
@@ -102,7 +101,7 @@ class moved(Result, simple_type):
 
     @staticmethod
     def _check_retval_(word, /):
-        return option_from_raw(address_of(word))
+        return take_handed_out(address_of(word))
 
 
 class lent(Result, simple_type):
@@ -160,10 +159,16 @@ cdef class Callback:
 
     cdef list received(self, tuple words):
         cdef list values = list(words)
-        # First what was moved: it is ours, whatever is wrong with the rest.
+        cdef object error = None
+        # First what was moved, all of it: it is ours, whatever is wrong with one.
         for i, kind in enumerate(self.argtypes):
             if kind is moved_type:
-                values[i] = option_from_raw(values[i])
+                try:
+                    values[i] = take_handed_out(values[i])
+                except Exception as failed:
+                    error = failed
+        if error is not None:
+            raise error
         for i, kind in enumerate(self.argtypes):
             if kind is lent_type and values[i] is not None:
                 values[i] = VMExternRef.clone_from_raw(values[i])

@@ -1,4 +1,4 @@
-/* To be preloaded: an allocation of the thread that arms it fails, the n-th one from then on.
+/* To be preloaded: an allocation of the thread that arms it fails, the n-th one from then on, and the n-th after that.
  *
  * What counts are the allocations of the libraries in one folder, told apart by the address that they return to, or all
  * of them. With PYTHONMALLOC=malloc these are every object of Python. glibc only: the allocator below is its own. */
@@ -18,21 +18,28 @@ void *__libc_realloc(void *block, size_t size);
 void *__libc_memalign(size_t align, size_t size);
 
 static __thread long left __attribute__((tls_model("initial-exec"))); /* until one fails; 0: none does */
+static __thread long next __attribute__((tls_model("initial-exec"))); /* the same, from the one that failed on */
 static __thread const char *only __attribute__((tls_model("initial-exec"))); /* the folder, or NULL */
 static __thread int failed __attribute__((tls_model("initial-exec")));
 
 /* folder: NULL, or what the caller keeps. */
-void faults_arm(long n, const char *folder)
+void faults_arm_two(long n, long then, const char *folder)
 {
     failed = 0;
     only = folder;
+    next = then;
     left = n;
 }
 
-/* Ends that; whether one failed. */
+void faults_arm(long n, const char *folder)
+{
+    faults_arm_two(n, 0, folder);
+}
+
+/* Ends that; how many failed. */
 int faults_disarm(void)
 {
-    left = 0;
+    left = next = 0;
     return failed;
 }
 
@@ -48,7 +55,9 @@ static int fails(const void *caller)
     if (--left != 0) {
         return 0;
     }
-    failed = 1;
+    left = next;
+    next = 0;
+    failed++;
     errno = ENOMEM;
     return 1;
 }

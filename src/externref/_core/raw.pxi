@@ -79,9 +79,9 @@ cdef void *raw_pointer(object ptr) except NULL:
     return <void *>address
 
 
-cdef int take_over(VMExternRef self, void *raw) except -1:
-    """Makes a raw owner's count that of `self`, a spent wrapper. InvalidRawPointerError if there is none, or no
-    block that was handed out."""
+cdef inline int claim(void *raw) except -1:
+    """Makes a raw owner's count a handle's. InvalidRawPointerError if there is none, or no block that was handed
+    out."""
     cdef VMExternData *data = <VMExternData *>raw
     cdef Refusal refusal = NOT_HANDED_OUT
     cdef Adopter adopt = <Adopter>slot_load(<void **>&adopt_raw_words)
@@ -94,8 +94,28 @@ cdef int take_over(VMExternRef self, void *raw) except -1:
     registry_unlock(<uintptr_t>raw)
     if refusal != GRANTED:
         refuse(refusal, raw)
-    attach(<PyObject *>self, data)
     return 0
+
+
+cdef int take_over(VMExternRef self, void *raw) except -1:
+    """claim() for `self`, a spent wrapper."""
+    claim(raw)
+    attach(<PyObject *>self, <VMExternData *>raw)
+    return 0
+
+
+cdef object take_handed_out(object ptr):
+    """option_from_raw() for who has no other way to give the count up: it is dropped if there is no memory for a
+    wrapper."""
+    cdef void *raw
+    if ptr is None:
+        return None
+    ptr = index_of(ptr)
+    if not ptr:
+        return None
+    raw = raw_pointer(ptr)
+    claim(raw)
+    return wrap_held(<VMExternData *>raw)
 
 
 cdef Refusal add_owner_to(VMExternData *data) noexcept:
