@@ -1,6 +1,7 @@
 """Drops and clones on any thread, with and without the GIL; deferred drops. Promises P1, P2."""
 
 import ctypes
+import faulthandler
 import operator
 import sys
 import threading
@@ -115,17 +116,8 @@ def test_drop_never_waits_for_the_gil(foreign, make_payload, dropper, gil):
     library.drop_on_thread.argtypes = [ctypes.c_void_p]
     drop = (ctypes.PYFUNCTYPE if gil == "held by the joiner" else ctypes.CFUNCTYPE)(
         None, ctypes.c_void_p)(abi.drop_address)
-    done = threading.Event()
-
-    def watchdog():
-        if not done.wait(5):
-            import faulthandler
-            faulthandler.dump_traceback()
-            import os
-            os._exit(1)
-
-    watch = threading.Thread(target=watchdog)
-    watch.start()
+    # A thread of Python's would wait for the GIL, too.
+    faulthandler.dump_traceback_later(5, exit=True, file=sys.__stderr__)
     if dropper == "main":
         drop(raw)
     elif dropper == "python thread":
@@ -134,8 +126,7 @@ def test_drop_never_waits_for_the_gil(foreign, make_payload, dropper, gil):
         thread.join()
     else:
         assert library.drop_on_thread(raw) == 0     # joins its thread, with or without the GIL
-    done.set()
-    watch.join()
+    faulthandler.cancel_dump_traceback_later()
     externref.drain()
     assert len(dropped) == 1
 
