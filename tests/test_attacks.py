@@ -309,11 +309,14 @@ class TestBorrows:
         borrow.__exit__(None, None, None)
         assert ref.strong_count == 1 and externref.stats().exposed == 0
 
-    def test_a_chain_of_open_ones_ends_without_recursion(self):
+    @pytest.mark.parametrize("held_by", ["wrappers, too", "the borrows alone"])
+    def test_a_chain_of_open_ones_ends_without_recursion(self, held_by):
         ref = VMExternRef("the end")
         for _ in range(200_000):
             borrow = ref.borrow()
             borrow.__enter__()
+            if held_by == "the borrows alone":      # else it is the wrappers that end one after the other
+                ref.drop()
             ref = VMExternRef(borrow)
         del ref, borrow
 

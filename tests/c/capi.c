@@ -72,6 +72,13 @@ static int call_make(void *value, void *make)
     return made > 0 ? 0 : -1;
 }
 
+/* An init of what drop_reference drops: it owns `raw` from then on. */
+static int init_reference(void *value, void *raw)
+{
+    memcpy(value, &raw, sizeof raw);
+    return 0;
+}
+
 /* -- The functions */
 
 /* A raw pointer or a type as an int; NULL means failure only if an exception is set. */
@@ -179,6 +186,28 @@ static PyObject *new_with(PyObject *module, PyObject *args)
         return NULL;
     }
     return give(externref_new_with((const VMExternVTable *)payload_type, call_make, make));
+}
+
+/* new_chain(type, raw, count): the last of so many payloads, each of which owns the one before, the first of them `raw`. */
+static PyObject *new_chain(PyObject *module, PyObject *args)
+{
+    PyObject *number, *owned;
+    Py_ssize_t count;
+    void *payload_type, *raw;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOn", &number, &owned, &count) || !to_pointer(number, &payload_type) ||
+        !to_pointer(owned, &raw)) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        void *next = externref_new_with((const VMExternVTable *)payload_type, init_reference, raw);
+        if (next == NULL) {
+            externref_release(raw);
+            return NULL;
+        }
+        raw = next;
+    }
+    return give(raw);
 }
 
 /* new_anywhere(type, make): None if there is no memory or `make` fails, whose exception is no affair of externref's. */
@@ -293,6 +322,7 @@ static PyObject *counts(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {
+    {"new_chain", new_chain, METH_VARARGS, NULL},
     {"new_anywhere", new_anywhere, METH_VARARGS, NULL},
     {"hand_out", hand_out, METH_O, NULL},
     {"churn", churn, METH_VARARGS, NULL},
