@@ -158,6 +158,30 @@ def test_references_moved_in_at_a_full_chunk_are_all_safe(references, store, mak
             dropped.clear()
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_results_at_a_full_chunk_are_all_safe(run, store, make_payload, count):
+    """The same of a host function's results, which only the store has by then."""
+    dropped = []
+
+    def give(number):
+        return tuple(make_payload(dropped, (number, i)) for i in range(count))
+
+    types = "externref " * count
+    exports = run(f"""(module (import "e" "give" (func $give (param i32) (result {types})))
+      (func (export "give") (param i32) (result {types}) (call $give (local.get 0)))
+      (func (export "null") (param externref)))""", {"e": {"give": give}})
+    for number in range(1000):
+        if number < 80:
+            while store.activations.bump_capacity_remaining() != 1 + number % 4:
+                exports.null(0)
+        given = exports.give(number)
+        assert [payload.name for payload in given] == [(number, i) for i in range(count)]
+        assert not any(name[0] == number for name in dropped)
+    del given
+    store.gc()
+    assert len(dropped) == 1000 * count
+
+
 def test_a_thousand_calls_with_three_references(references, store, make_payload):
     exports, dropped = references(), []
     for n in range(1000):
