@@ -1,13 +1,18 @@
 """Cycles that only wrappers own are collected; nothing that compiled code owns is. Promises P1, P3."""
 
+import ctypes
 import gc
+import sys
 import weakref
+from functools import partial
 
 import pytest
 
 import externref
-from externref import VMExternRef
+from externref import VMExternRef, VMExternRefActivationsTable, abi
+from support import one_after_the_other
 
+held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)      # no pending call comes in between
 
 class Node:
     pass
@@ -230,6 +235,19 @@ def test_every_payload_of_a_collected_cycle_is_dropped_once(make_payload):
     del payload
     gc.collect()
     assert sorted(dropped) == list(range(100))
+
+
+def test_a_traverse_changes_nothing():
+    # gc.get_referents() is that alone. What awaits the drain would run code, and what is in a chunk would be moved.
+    node, table = cycle(2), VMExternRefActivationsTable()
+    table.insert_without_gc(VMExternRef(node))
+    pending = VMExternRef([]).into_raw()
+    look = partial(node.ref.__getattribute__, "strong_count"), partial(sys.getrefcount, node), table.bump_capacity_remaining
+    traverse = partial(gc.get_referents, node.ref, *node.clones, table)
+    _, *before = one_after_the_other(partial(held_drop, pending), *look, externref.stats, traverse, *look, externref.stats)
+    count, references, room, stats, referents, *after = before
+    assert after == [count, references + len(referents), room, stats] and stats.pending_drops == 1
+    table.gc()
 
 
 def test_collector_at_every_allocation(native):
