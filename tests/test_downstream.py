@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 import externref
 from externref import MovedError, VMExternRef, abi
 from support import TESTS
+
+SOURCES = {".h", ".hpp", ".pxd", ".pxi", ".py", ".pyi", ".pyx"}
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +212,17 @@ def test_a_build_says_what_is_missing(tmp_path, missing, said):
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", program + "runpy.run_path(path, run_name='__main__')"],
                             capture_output=True, text=True, cwd=tmp_path, env=env)
     assert result.returncode != 0 and said in result.stderr, result
+
+
+def test_the_sdist_has_every_source(tmp_path):
+    """Of modules that setuptools only knows by their C it has no .pyx, and of those nothing that they include."""
+    if not (TESTS.parent / "setup.py").is_file():
+        pytest.skip("needs a checkout")
+    tree = shutil.copytree(TESTS.parent, tmp_path / "tree", ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+    subprocess.run([sys.executable, "-W", "ignore", "setup.py", "-q", "sdist", "-d", tmp_path], cwd=tree, check=True,
+                   capture_output=True)
+    archive, = tmp_path.glob("externref-*.tar.gz")
+    with tarfile.open(archive) as sdist:
+        held = {name.partition("/")[2] for name in sdist.getnames()}
+    sources = {str(path.relative_to(tree)) for path in (tree / "src").rglob("*") if path.suffix in SOURCES}
+    assert sources > {"src/externref/_core.pyx", "src/externref/_core/block.pxi"} and sources <= held, sources - held
