@@ -55,6 +55,38 @@ def test_tables_that_cannot_be_had_are_empty_for_the_collector(compile, little_m
             store.gc()
 
 
+# --- Indices of 64 bits
+
+LANE = "(v128.const i32x4 0 0 0 0)"
+INSTRUCTIONS = [
+    *(f"(drop ({name}{offset} (local.get 0)))" for offset in ("", " offset=16") for name in [
+        "i32.load", "i64.load", "f32.load", "f64.load", "v128.load", "i32.load8_s", "i32.load8_u", "i32.load16_s", "i32.load16_u",
+        "i64.load8_s", "i64.load8_u", "i64.load16_s", "i64.load16_u", "i64.load32_s", "i64.load32_u",
+        *(f"v128.load{shape}_{sign}" for shape in ("8x8", "16x4", "32x2") for sign in "su"),
+        *(f"v128.load{bits}_splat" for bits in (8, 16, 32, 64)), "v128.load32_zero", "v128.load64_zero"]),
+    *(f"({name}{offset} (local.get 0) ({name[:3]}.const 0))" for offset in ("", " offset=16") for name in [
+        "i32.store", "i64.store", "f32.store", "f64.store", "i32.store8", "i32.store16", "i64.store8", "i64.store16", "i64.store32"]),
+    f"(v128.store (local.get 0) {LANE})",
+    *(f"(drop (v128.load{bits}_lane 0 (local.get 0) {LANE}))" for bits in (8, 16, 32, 64)),
+    *(f"(v128.store{bits}_lane 0 (local.get 0) {LANE})" for bits in (8, 16, 32, 64)),
+    "(memory.fill (local.get 0) (i32.const 0) (i64.const 1))", "(memory.fill (i64.const 0) (i32.const 0) (local.get 0))",
+    "(memory.copy (local.get 0) (i64.const 0) (i64.const 1))", "(memory.copy (i64.const 0) (local.get 0) (i64.const 1))",
+    "(memory.copy (i64.const 0) (i64.const 0) (local.get 0))", "(memory.init $data (local.get 0) (i32.const 0) (i32.const 1))",
+]
+
+
+def test_indices_of_64_bits_are_checked_whole(run):
+    """The low halves of these are in bounds, and wabt's interpreter looked at those alone (PR 2760). Tables have none."""
+    functions = "".join(f'(func (export "{i}") (param i64) {code})' for i, code in enumerate(INSTRUCTIONS))
+    exports = run(f'(module (memory i64 1) (data $data "x") {functions})')
+    for i, code in enumerate(INSTRUCTIONS):
+        exports[str(i)](8)
+        for index in (2**32, 2**32 + 8, 2**63 + 8, -8):
+            with pytest.raises(wasm2c.Trap, match="Out-of-bounds"):
+                exports[str(i)](index)
+                pytest.fail(f"{code} at {index}")
+
+
 # --- Limits of a store
 
 def test_memory_limit(compile):
