@@ -2,7 +2,8 @@
 
 import pytest
 
-from externref import MovedError, VMExternRef
+from externref import InvalidRawPointerError, MovedError, VMExternRef
+from support import Calling, in_thread
 
 
 def spent():
@@ -124,3 +125,37 @@ def test_a_reference_outlives_its_store(made):
     made.t[0] = ref
     made.store.close()
     assert ref.value is thing and ref.strong_count == 1
+
+
+@pytest.mark.parametrize("where", ["an element", "a global", "a later argument", "a host function", "another thread"])
+def test_nobody_takes_what_the_store_holds(make, where):
+    """Its counts are no raw owners', which are all that from_raw() takes. Promise P5."""
+    ref, outcomes = VMExternRef([where]), []
+    raw = ref.as_raw()
+
+    def steal():
+        try:
+            VMExternRef.from_raw(raw).drop()
+            outcomes.append("stolen")
+        except InvalidRawPointerError:
+            outcomes.append("refused")
+
+    def host(*args):
+        assert in_thread(steal) is None if where == "another thread" else steal() is None
+        return args[::-1]
+
+    made = make(all=host)
+    if where == "an element":
+        made.t[0] = ref
+        steal()
+    elif where == "a global":
+        made.g_externref.value = ref
+        steal()
+    elif where == "a later argument":
+        made.late(ref, Calling(steal), ref)
+    else:
+        assert made.all(1, 2, 3, 4, bytes(16), ref, None)[1] is ref.value
+    assert outcomes == ["refused"]
+    made.t[0] = made.g_externref.value = None
+    made.collect()
+    assert ref.strong_count == 1
