@@ -61,3 +61,8 @@ def test_every_hazard_that_was_asked_for_has_a_row():
         pytest.skip("EXTERNREF_SPEC_TESTS names no folder beside a HAZARDS.md")
     tables = [line for line in listed.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert len(TABLE) == len([line for line in tables if not line.startswith(("|---", "| what happened"))])
+
+
+def test_the_page_says_how_many():
+    breaks = sum(len(row.get("break", ())) for row in TABLE)
+    assert f"has {len(TABLE)} rows, and {breaks} ways" in (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
