@@ -455,7 +455,7 @@ class Run:
         self.refused(InvalidRawPointerError, lambda: VMExternRef.from_raw(box.address))
 
     def do_guess(self):
-        address = int.from_bytes(bytes(self.byte() for _ in range(self.byte() % 9)), "little")
+        address = int.from_bytes(bytes(self.byte() for _ in range(self.byte() % 8 + 1)), "little")
         if address in {box.address for box in self.boxes}:
             raise LookupError
         self.refused(InvalidRawPointerError, lambda: VMExternRef.from_raw(address))

@@ -383,6 +383,8 @@ class Run:
         self.compare_references()
         self.permanent.clear()
         self.anchors.clear()
+        gc.collect()    # what an exception held, whose frames had registers
+        externref.drain()
         if wrong := {number: self.drops[number] for number in self.made() if self.drops[number] != 1}:
             raise Wrong(f"payloads were not dropped once, but so often: {wrong}")
         self.figures.dropped += self.drops.total()
