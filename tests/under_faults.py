@@ -148,6 +148,8 @@ OPERATIONS = {
     "snapshot": lambda w: debug.snapshot() is not None,
 }
 
+WRITTEN_IN_PYTHON = ["track", "live", "describe", "snapshot"]      # a call of it is frames of Python's
+
 
 def attempt(operation, world, first, second, only):
     """Whether it was done, and how many allocations failed. A MemoryError is no failure of the test."""
@@ -200,6 +202,8 @@ def test_each_allocation_fails_in_turn(name):
 def test_each_allocation_of_pythons_fails_in_turn(name):
     if name == "call by ctypes":
         pytest.xfail("ctypes loses what was returned if it has no memory for the int")
+    if name in WRITTEN_IN_PYTHON and sys.version_info >= (3, 12):
+        pytest.xfail("CPython crashes where it has no memory for the frames of Python code")
     fail(name, None, pairs=False)
 
 
