@@ -117,7 +117,7 @@ def test_drop_never_waits_for_the_gil(foreign, make_payload, dropper, gil):
     drop = (ctypes.PYFUNCTYPE if gil == "held by the joiner" else ctypes.CFUNCTYPE)(
         None, ctypes.c_void_p)(abi.drop_address)
     # A thread of Python's would wait for the GIL, too.
-    faulthandler.dump_traceback_later(5, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(30, exit=True, file=sys.__stderr__)
     if dropper == "main":
         drop(raw)
     elif dropper == "python thread":
