@@ -199,6 +199,8 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
     cdef PyObject *payload = payload_of(data)
     if data.handles != 0 and keep_stolen(data, payload):
         return payload
+    if payload == NULL and atomic_count_load(&frames_most) != 0 and track_leave_to_drain(data):
+        return NULL
     unregister(data)
     block_settle(data)
     if is_lent(data):
@@ -213,8 +215,6 @@ cdef PyObject *free_block(VMExternData *data) noexcept:
 
 
 cdef void free_native "free_native"(VMExternData *data) noexcept:
-    if atomic_count_load(&frames_most) != 0 and track_leave_to_drain(data):
-        return
     if data.vtable.drop_slow == drop_anywhere:
         native_drop(data)
         return
@@ -227,12 +227,15 @@ cdef void free_native "free_native"(VMExternData *data) noexcept:
 
 
 cdef bint keep_stolen "keep_stolen"(VMExternData *data, PyObject *payload) noexcept:
-    """For a block that is to be freed though handles have it, whose count the C API's own drops took: whether it
-    stays, as track_give_back(). Then the caller has a reference on the payload."""
+    """For a block that is to be freed though handles have it: whether it stays, as track_give_back(). Then the caller
+    has a reference on the payload."""
     cdef bint is_kept
     block_lock(data)
-    # With a GIL take_only_count() leaves it.
-    is_kept = not FREE_THREADED and EXTERNREF_ACQUIRE(&data.ref_count) == 1 and is_guarded() or track_give_back(data)
+    # There is a count if take_only_count() left it, or compiled code made one since it dropped the last.
+    if EXTERNREF_ACQUIRE(&data.ref_count) - 1 < MAX_COUNT:
+        is_kept = is_guarded()
+    else:
+        is_kept = track_give_back(data)
     if is_kept and payload != NULL:
         Py_INCREF(payload)      # those that there are are the handles'
     block_unlock(data)

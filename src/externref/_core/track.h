@@ -695,13 +695,13 @@ static int track_freed(VMExternData *data, int is_native, Event *event)
     return is_kept;
 }
 
-/* Whether a native block awaits the drain, which frees it then: compiled code had dropped it before Python got it. */
+/* Whether a native block awaits the drain, which frees it then: compiled code had dropped it before Python got it. It stays in
+ * the set of those that were handed out, so that its next drop is not done where it is. */
 static int track_leave_to_drain(VMExternData *data)
 {
     if (!pending_is_linked(data)) {
         return 0;
     }
-    data->state = 0; /* it is in no set any more, and not lent */
     track_lock();
     mistake_with((uintptr_t)data, TRACK_DROPPED, 1);
     track_unlock();
