@@ -231,11 +231,7 @@ cdef bint keep_stolen "keep_stolen"(VMExternData *data, PyObject *payload) noexc
     has a reference on the payload."""
     cdef bint is_kept
     block_lock(data)
-    # There is a count if take_only_count() left it, or compiled code made one since it dropped the last.
-    if EXTERNREF_ACQUIRE(&data.ref_count) - 1 < MAX_COUNT:
-        is_kept = is_guarded()
-    else:
-        is_kept = track_give_back(data)
+    is_kept = track_give_back(data)
     if is_kept and payload != NULL:
         Py_INCREF(payload)      # those that there are are the handles'
     block_unlock(data)
