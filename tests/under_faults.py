@@ -9,18 +9,13 @@ import ctypes
 import gc
 import itertools
 import sys
-from pathlib import Path
 
 import pytest
 
 import externref
 import externref.ctypes
 from externref import Function, VMExternRef, VMExternRefActivationsTable, abi, debug
-
-faults = ctypes.CDLL(None)      # preloaded
-faults.faults_arm_two.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_char_p]
-faults.faults_arm_two.restype = None
-OURS = str(Path(externref.__file__).parent).encode() + b"/"
+from faults import OURS, attempt, faults
 
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 free_drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
@@ -151,21 +146,13 @@ OPERATIONS = {
 WRITTEN_IN_PYTHON = ["track", "live", "describe", "snapshot"]      # a call of it is frames of Python's
 
 
-def attempt(operation, world, first, second, only):
-    """Whether it was done, and how many allocations failed. A MemoryError is no failure of the test."""
-    done = False
-    gc.disable()        # a collection of Python's would be part of it by chance
+def operate(world, name):
+    """The operation; ctypes has a name of its own for a MemoryError in an argument."""
     try:
-        faults.faults_arm_two(first, second, only)
-        done = operation(world)
-    except MemoryError:
-        pass
+        return OPERATIONS[name](world)
     except ctypes.ArgumentError as error:
         assert "MemoryError" in str(error)
-    finally:
-        failed = faults.faults_disarm()
-        gc.enable()
-    return done, failed
+        raise MemoryError from None
 
 
 def fail(name, only, pairs):
@@ -176,7 +163,7 @@ def fail(name, only, pairs):
     for first in itertools.count(1):
         for second in itertools.count(1) if pairs else [0]:
             state = world.state()
-            done, failed = attempt(OPERATIONS[name], world, first, second, only)
+            done, failed = attempt(lambda world: operate(world, name), world, first, second, only)
             total += failed
             if not failed:
                 assert done

@@ -6,26 +6,20 @@ the counts, what tables and globals hold, and what the store's limits leave are 
 """
 
 import contextlib
-import ctypes
 import gc
 import itertools
 import operator
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 import externref
 from externref import VMExternRef, wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
+from faults import OURS, attempt, faults
 from random_programs import PARTS as RANDOM_PARTS
 from random_programs import ModelWithItems
-
-faults = ctypes.CDLL(None)      # preloaded
-faults.faults_arm.argtypes = [ctypes.c_long, ctypes.c_char_p]
-faults.faults_arm.restype = None
-OURS = str(Path(externref.__file__).parent).encode() + b"/"
 
 PAGES, ELEMENTS = 8, 200        # that the store allows
 MANY = 20       # values of a call: more than it has room for on the stack
@@ -220,28 +214,13 @@ PREPARE = {
 STAY = ["instance with funcrefs", "instance with both"]
 
 
-def attempt(operation, world, n, only):
-    """Whether it was done, and whether an allocation failed. A MemoryError is no failure of the test."""
-    done = False
-    gc.disable()        # a collection of Python's would be part of it by chance
-    try:
-        faults.faults_arm(n, only)
-        done = operation(world)
-    except MemoryError:
-        pass
-    finally:
-        failed = faults.faults_disarm()
-        gc.enable()
-    return done, failed
-
-
 def fail_in_turn(make_world, name, only):
     world = make_world()
     for n in itertools.count(1):
         state = world.state()
         if name in PREPARE:
             PREPARE[name](world)
-        done, failed = attempt(OPERATIONS[name], world, n, only)
+        done, failed = attempt(OPERATIONS[name], world, n, 0, only)
         if not failed:
             assert done
             break
