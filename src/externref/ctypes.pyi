@@ -14,7 +14,8 @@ class moved(_SimpleCData[int | None]):
         lib.take.restype = externref.ctypes.moved
 
     A call returns a VMExternRef, or None for NULL. It raises InvalidRawPointerError if there is no raw owner to take
-    over from: then the function lends. Any thread; ctypes has the GIL again when it converts a result.
+    over from: then the function lends; and MemoryError if there is no memory for the wrapper: then the reference is
+    dropped. Any thread; ctypes has the GIL again when it converts a result.
     """
     def __new__(cls, *call: Any) -> Any: ...
     @staticmethod

@@ -8,6 +8,7 @@
 #undef free
 #undef assert
 
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static const uint64_t ANY = UINT64_MAX;
 static const Later LATER[] = {
     {"sleeps-after-looking", "helper.state", 6 /* HELPER_ASLEEP */, NULL, NULL},
     {"flag-cleared-after-drain", "helper.requested", 0, NULL, NULL},
-    {"counted-after-swap", "pending.popped", ANY, "pending.batch", "store"},
+    {"marked-after-swap", "pending.batch", 1 /* PENDING_TAKEN */, "pending.head", "swap"},
     {"closes-after-looking", "helper.closed", 1, "helper.state", "load"},
 };
 
@@ -107,6 +108,18 @@ static void fail(const char *what, const char *name, rl::test_result_e result)
     rl::ctx().fail_test(text, result, RL_INFO);
 }
 
+// A child has the thread that forked. The others end where they do something next.
+static int process; // 1 in a child
+static int born[THREADS]; // in which process
+static jmp_buf ends[THREADS];
+
+static void leave_if_gone()
+{
+    if (born[rl::thread_index()] != process) {
+        longjmp(ends[rl::thread_index()], 1);
+    }
+}
+
 // As rl::var does it, and for fields with accesses of both sorts.
 static void note(Field &field, Kind kind)
 {
@@ -138,6 +151,9 @@ static void note(Field &field, Kind kind)
 static void note_plain(const volatile void *address, size_t size, Kind kind)
 {
     const volatile char *const start = (const volatile char *)address;
+    if (are_begun) {
+        leave_if_gone();
+    }
     for (size_t i = 0; are_begun && i < size; i += 4) {
         Field *field = field_at(start + i);
         if (field != NULL) {
@@ -231,6 +247,7 @@ struct Operation {
 
     Operation(Field &field_, const char *name_, int written) : field(field_), name(name_), order(as_relacy(written))
     {
+        leave_if_gone();
         if (deferred[rl::thread_index()].field == &field) {
             do_what_was_deferred();
         }
@@ -398,7 +415,8 @@ static void begin_fields()
         Field &field = fields[i];
         uint64_t value =
             field.size == 4 ? *(const volatile uint32_t *)field.address : *(const volatile uint64_t *)field.address;
-        field.freed = field.is_stored = false;
+        field.freed &= process > 0; // what is freed stays so in a child
+        field.is_stored = false;
         memset(field.stamps, 0, sizeof(field.stamps));
         new (field.storage) rl::atomic<uint64_t>(value);
     }

@@ -34,6 +34,11 @@ struct World {
     void *(*run)(void *);
     void *argument;
     bool helper_runs;
+    bool helper_idles; // its fiber waits for a start
+    bool helper_sleeps; // in PyThread's lock
+    bool is_forking;
+    bool waits_for_gil[THREADS];
+    bool has_left[THREADS];
     int starts_that_fail;
     long nanoseconds;
     Call calls[QUEUE];
@@ -49,10 +54,19 @@ static PyThreadState thread_states[THREADS];
 
 void take_gil()
 {
-    Away away;
-    if (shipped_has_gil() && !is_control("gil-not-taken")) {
+    if (!shipped_has_gil() || is_control("gil-not-taken")) {
+        return;
+    }
+    {
+        Away away;
+        world->waits_for_gil[rl::thread_index()] = true;
         world->gil.lock(RL_INFO);
+        world->waits_for_gil[rl::thread_index()] = false;
         world->gil_owner = rl::thread_index();
+    }
+    if (born[rl::thread_index()] != process) {
+        give_gil();
+        leave_if_gone();
     }
 }
 
@@ -67,16 +81,29 @@ void give_gil()
 
 static bool wait(rl::semaphore<World> &semaphore, bool is_try, bool is_timed)
 {
+    bool is_posted;
     do_what_was_deferred();
-    Away away;
-    return semaphore.wait(is_try, is_timed, RL_INFO) == rl::sema_wakeup_reason_success;
+    {
+        Away away;
+        is_posted = semaphore.wait(is_try, is_timed, RL_INFO) == rl::sema_wakeup_reason_success;
+    }
+    leave_if_gone();
+    return is_posted;
+}
+
+static bool wait_for_post(bool is_try, bool is_timed)
+{
+    world->helper_sleeps = !is_try;
+    const bool is_posted = wait(world->lock, is_try, is_timed);
+    world->helper_sleeps = false;
+    return is_posted;
 }
 
 static void post(rl::semaphore<World> &semaphore)
 {
     unsigned before;
     Away away;
-    if (!semaphore.post(1, before, RL_INFO)) {
+    if (!semaphore.post(1, before, RL_INFO) && born[rl::thread_index()] == process) {
         fail("posted twice", "", rl::test_result_user_assert_failed);
     }
 }
@@ -111,8 +138,11 @@ void wait_for_event()
 
 void let_others_run()
 {
-    Away away;
-    rl::yield(1, RL_INFO);
+    {
+        Away away;
+        rl::yield(1, RL_INFO);
+    }
+    leave_if_gone();
 }
 
 void check(bool condition, const char *what)
@@ -175,6 +205,44 @@ void close()
     post(world->started);
 }
 
+// Those that wait for the GIL have done all that they had to do before the fork.
+static bool are_others_gone()
+{
+    const int helper = scenario->has_helper ? scenario->threads - 1 : THREADS;
+    for (int i = 1; i < scenario->threads; i++) {
+        const bool is_gone = i == helper ? world->helper_idles && !world->helper_runs : world->has_left[i];
+        if (!is_gone && !world->waits_for_gil[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void become_child()
+{
+    unsigned before;
+    born[0] = ++process;
+    world->is_forking = true;
+    if (world->helper_sleeps) {
+        Away away;
+        world->lock.post(1, before, RL_INFO);
+    }
+    while (!are_others_gone()) {
+        let_others_run();
+    }
+    world->is_forking = world->helper_runs = false;
+    if (world->helper_idles) {
+        born[scenario->threads - 1] = process; // the next that starts is the child's
+    }
+    wait(world->ended, true, false); // of a helper that was to be joined
+    {
+        Away away;
+        end_fields();
+        begin_fields();
+    }
+    shipped_in_child();
+}
+
 bool helper_runs()
 {
     return world->helper_runs;
@@ -235,7 +303,11 @@ template <int threads> struct Suite : rl::test_suite<Suite<threads>, threads> {
         own.started.init(false, 0, 1, RL_INFO);
         own.ended.init(false, 0, 1, RL_INFO);
         own.events = own.starts_that_fail = own.call_count = own.dropped = 0;
-        own.main_waits = own.helper_runs = false;
+        own.main_waits = own.helper_runs = own.helper_idles = own.helper_sleeps = own.is_forking = false;
+        memset(own.waits_for_gil, 0, sizeof(own.waits_for_gil));
+        memset(own.has_left, 0, sizeof(own.has_left));
+        process = 0;
+        memset(born, 0, sizeof(born));
         own.nanoseconds = 0;
         are_begun = false;
         shipped_reset(scenario->drop, scenario->owners);
@@ -245,12 +317,32 @@ template <int threads> struct Suite : rl::test_suite<Suite<threads>, threads> {
 
     void thread(int i)
     {
+        const bool is_helper = scenario->has_helper && i == threads - 1;
         memset(__start_model_thread, 0, Away::size());
-        if (!scenario->has_helper || i != threads - 1) {
-            scenario->run(i);
-            return;
+        if (setjmp(ends[i]) != 0) { // it is gone
+            deferred[i].field = NULL;
+            own.helper_runs &= !(is_helper && own.is_forking);
         }
-        while (wait(own.started, false, false), own.run != NULL) {
+        else if (!is_helper) {
+            scenario->run(i);
+        }
+        own.has_left[i] = true;
+        if (is_helper) {
+            run_helpers(i);
+        }
+    }
+
+    void run_helpers(int i)
+    {
+        for (;;) {
+            own.helper_sleeps = false;
+            own.helper_idles = true;
+            born[i] = process;
+            wait(own.started, false, false);
+            own.helper_idles = false;
+            if (own.run == NULL) {
+                break;
+            }
             memset(__start_model_thread, 0, Away::size());
             own.run(own.argument);
             own.helper_runs = false;
@@ -263,7 +355,7 @@ template <int threads> struct Suite : rl::test_suite<Suite<threads>, threads> {
         memset(__start_model_thread, 0, Away::size());
         shipped_drain(0); // what was pushed after the end
         check(!shipped_any(), "nothing is pending");
-        check(own.dropped == scenario->drops, "every block was dropped");
+        check(own.dropped == scenario->drops || process > 0, "every block was dropped");
         end_fields();
         own.lock.deinit(RL_INFO);
         own.started.deinit(RL_INFO);
@@ -399,6 +491,7 @@ long model_nanoseconds(void)
 int Py_AddPendingCall(int (*call)(void *), void *argument)
 {
     model::Call added = {call, argument};
+    model::let_others_run();
     if (model::world->call_count == model::QUEUE) {
         return -1;
     }
@@ -472,12 +565,12 @@ PyThread_type_lock PyThread_allocate_lock(void)
 int PyThread_acquire_lock(PyThread_type_lock, int is_wait)
 {
     // That of helper_setup() is none: it is held from the begin.
-    return is_wait ? model::wait(model::world->lock, false, false) : 1;
+    return model::are_begun ? model::wait_for_post(!is_wait, false) : 1;
 }
 
 PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, long long microseconds, int)
 {
-    if (model::wait(model::world->lock, false, microseconds >= 0)) {
+    if (model::wait_for_post(false, microseconds >= 0)) {
         return PY_LOCK_ACQUIRED;
     }
     model::see_newest();

@@ -18,8 +18,9 @@
  *   Py_AddPendingCall    a short queue; the main thread runs what is in it, if its scenario has it run Python code
  *   pthread_create       one thread of Relacy's, for one helper after the other
  *   run_drain()          its loop again, in C, and what free_block() and drop_handle_counted() do to a count
+ *   fork()               the main thread goes on as the child, and the others end, at any atomic operation
  *   time                 stands still, but where a thread could not be started
- * HELPER_IDLE_TICKS is 2, that the helper soon sleeps. Left out: os.fork()'s child, 3.15's guards, registered and lent
+ * HELPER_IDLE_TICKS is 2, that the helper soon sleeps. Left out: 3.15's guards, registered and lent
  * blocks, wrappers.
  *
  * Schedules are random, and the same in each run: an iteration's number is its seed. Relacy lets a load give one of
@@ -88,6 +89,7 @@ void run_calls();                  // GIL: those that wait, as the eval loop doe
 void sit_until_dropped(int count); // it is in C code, without the GIL, and runs no pending call
 void compute_until_dropped(int count); // it runs Python code
 void close();                      // as close_pending() in drain.pxi
+void become_child();               // forks, and goes on as the child, with shipped_in_child() over: no other thread is there
 
 // For any.
 void look_until_dropped(int count);

@@ -21,6 +21,20 @@ static void push_some(int thread)
     push(thread);
 }
 
+// They come while something else goes on, each after a while.
+static void push_meanwhile(int thread, unsigned while_1, unsigned while_2)
+{
+    if (thread == 1) {
+        push(0);
+        linger(while_1);
+        push(1);
+    }
+    else {
+        linger(while_2);
+        push(2);
+    }
+}
+
 // The main thread is in C code: the helper drains.
 struct main_in_c : Scenario {
     using Scenario::Scenario;
@@ -145,14 +159,8 @@ struct helper_waits : Scenario {
 
     void run(int i)
     {
-        if (i == 1) {
-            push(0);
-            linger(40);
-            push(1);
-        }
-        else if (i == 2) {
-            linger(80);
-            push(2);
+        if (i != 0) {
+            push_meanwhile(i, 40, 80);
         }
         else {
             sit_until_dropped(1);
@@ -274,14 +282,8 @@ struct forks : Scenario {
 
     void run(int i)
     {
-        if (i == 1) {
-            push(0);
-            linger(40);
-            push(1);
-        }
-        else if (i == 2) {
-            linger(40);
-            push(2);
+        if (i != 0) {
+            push_meanwhile(i, 40, 40);
         }
         else {
             for (int n = 0; n < 2; n++) {
@@ -291,7 +293,7 @@ struct forks : Scenario {
                 check(!helper_runs(), "no helper is there when it forks");
                 let_others_run();
                 check(!helper_runs(), "none comes");
-                shipped_after_fork();
+                shipped_after_fork(0);
                 run_calls();
                 give_gil();
             }
@@ -307,14 +309,8 @@ struct forks_in_c : Scenario {
 
     void run(int i)
     {
-        if (i == 1) {
-            push(0);
-            linger(40);
-            push(1);
-        }
-        else if (i == 2) {
-            linger(40);
-            push(2);
+        if (i != 0) {
+            push_meanwhile(i, 40, 40);
         }
         else {
             for (int n = 0; n < 2; n++) {
@@ -331,20 +327,112 @@ struct forks_in_c : Scenario {
     }
 };
 
-// The end, while others push: no helper outlives it, and nothing is lost.
-struct closes : Scenario {
+// A fork, by Python code or by C code, while another thread drains: what that has taken and not dropped yet, as its
+// finalizer waits, is seen when the fork is over.
+struct forks_while_drained : Scenario {
     using Scenario::Scenario;
 
     void run(int i)
     {
         if (i == 1) {
             push(0);
-            linger(40);
             push(1);
+            linger(40);
+            push(2);
         }
         else if (i == 2) {
             linger(40);
+            take_gil();
+            shipped_drain(0);
+            give_gil();
+        }
+        else {
+            linger(40);
+            if (choose(2) != 0) {
+                shipped_prepare_fork();
+                let_others_run();
+                shipped_in_parent();
+            }
+            else {
+                take_gil();
+                shipped_before_fork();
+                let_others_run();
+                shipped_after_fork(0);
+                run_calls();
+                give_gil();
+            }
+            sit_until_dropped(BLOCKS);
+            close();
+        }
+    }
+
+    void finalize(int, bool is_helper)
+    {
+        if (!is_helper) {
+            give_gil();
+            look_until_dropped(BLOCKS);
+            take_gil();
+        }
+    }
+};
+
+// The child of a fork, which has one thread: what was pushed before is drained there, and what is pushed later. A fork by
+// C code that has the GIL stops no helper, and nobody looks until the next push.
+struct forks_child : Scenario {
+    using Scenario::Scenario;
+
+    int pushed;
+
+    void prepare()
+    {
+        pushed = 0;
+    }
+
+    void run(int i)
+    {
+        if (i == 1) {
+            push(0);
+            pushed++;
+            linger(40);
+            push(1);
+            pushed++;
+            return;
+        }
+        const bool is_by_c = shipped_has_gil() && choose(2) != 0;
+        linger(80);
+        take_gil();
+        if (!is_by_c) {
+            shipped_before_fork();
+        }
+        become_child();
+        const int expected = dropped() + (int)shipped_count();
+        check(expected >= pushed, "what was pushed is here");
+        if (!is_by_c) {
+            shipped_after_fork(1);
+        }
+        else {
             push(2);
+        }
+        run_calls();
+        give_gil();
+        sit_until_dropped(expected);
+        linger(80);
+        if (!is_by_c) {
+            push(2);
+        }
+        sit_until_dropped(expected + 1);
+        close();
+    }
+};
+
+// The end, while others push: no helper outlives it, and nothing is lost.
+struct closes : Scenario {
+    using Scenario::Scenario;
+
+    void run(int i)
+    {
+        if (i != 0) {
+            push_meanwhile(i, 40, 40);
         }
         else {
             if (choose(2) != 0) {
@@ -369,14 +457,8 @@ struct start_fails : Scenario {
 
     void run(int i)
     {
-        if (i == 1) {
-            push(0);
-            linger(20);
-            push(1);
-        }
-        else if (i == 2) {
-            linger(40);
-            push(2);
+        if (i != 0) {
+            push_meanwhile(i, 20, 40);
         }
         else {
             compute_until_dropped(BLOCKS);
@@ -401,5 +483,7 @@ static mode_scheduled mode_scheduled_{"mode_scheduled", 4, true, DROP_PUSHES, 1,
 static mode_changes mode_changes_{"mode_changes", 4, true, DROP_PUSHES, 1, BLOCKS};
 static forks forks_{"forks", 4, true, DROP_PUSHES, 1, BLOCKS};
 static forks_in_c forks_in_c_{"forks_in_c", 4, true, DROP_PUSHES, 1, BLOCKS};
+static forks_child forks_child_{"forks_child", 3, true, DROP_PUSHES, 1, BLOCKS};
+static forks_while_drained forks_while_drained_{"forks_while_drained", 4, true, DROP_PUSHES, 1, BLOCKS};
 static closes closes_{"closes", 4, true, DROP_PUSHES, 1, BLOCKS};
 static start_fails start_fails_{"start_fails", 4, true, DROP_PUSHES, 1, BLOCKS};

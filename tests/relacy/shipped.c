@@ -256,9 +256,9 @@ void shipped_before_fork(void)
     helper_before_fork();
 }
 
-void shipped_after_fork(void)
+void shipped_after_fork(int is_child)
 {
-    helper_after_fork(0);
+    helper_after_fork(is_child);
 }
 
 void shipped_prepare_fork(void)
@@ -269,6 +269,11 @@ void shipped_prepare_fork(void)
 void shipped_in_parent(void)
 {
     helper_in_parent();
+}
+
+void shipped_in_child(void)
+{
+    helper_in_child();
 }
 
 void shipped_close(void)

@@ -37,9 +37,10 @@ void shipped_drain(int is_helper); /* GIL; as run_drain() in drain.pxi */
 enum Mode { MODE_AUTO, MODE_MAIN, MODE_SCHEDULED };
 void shipped_set_mode(enum Mode mode);
 void shipped_before_fork(void);
-void shipped_after_fork(void);
+void shipped_after_fork(int is_child);
 void shipped_prepare_fork(void); /* no GIL: of fork() itself */
 void shipped_in_parent(void);
+void shipped_in_child(void);
 void shipped_close(void);
 
 /* --- the model, for shipped.c --- */

@@ -133,6 +133,7 @@ static int helper_has_gil(void)
 /* --- The main thread's turn --- */
 
 static void helper_wake(void);
+static void helper_start_or_wake(void);
 
 static int helper_pending_call(void *flag)
 {
@@ -142,6 +143,9 @@ static int helper_pending_call(void *flag)
     }
     else if (PyInterpreterState_Get() == helper.interpreter) {
         /* 3.12 and later run it in the main interpreter, wherever it was added. */
+        if (atomic_flag_load(&helper.state) == HELPER_NONE && pending_any()) {
+            helper_start_or_wake(); /* a fork stopped it; a finalizer that waits would leave the rest to nobody */
+        }
         helper.drain(0);
     }
     return 0;
@@ -350,8 +354,7 @@ static void helper_wait(Helper *self, long state, long long microseconds)
 {
     int go_on;
     atomic_flag_swap(&helper.state, state);
-    /* News, and last: who moves what was pushed into a batch counts first, and both may look empty for a moment. */
-    go_on = helper_must_stop() || (state == HELPER_ASLEEP && (helper_has_work(self) || helper_is_news(self)));
+    go_on = helper_must_stop() || (state == HELPER_ASLEEP && helper_has_work(self));
     if ((go_on || PyThread_acquire_lock_timed(helper.lock, microseconds, 0) != PY_LOCK_ACQUIRED) &&
         !atomic_flag_replace(&helper.state, state, HELPER_AWAKE)) {
         PyThread_acquire_lock(helper.lock, WAIT_LOCK); /* of who posts just now */

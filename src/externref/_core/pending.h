@@ -23,9 +23,11 @@
 #include "locks.h"
 #include "thread_local.h"
 
+#define PENDING_TAKEN ((void *)1) /* a batch that is just being taken */
+
 static struct {
     void *head;        /* atomic: a list of blocks, newest first; any thread pushes */
-    void *batch;       /* of blocks, taken from head and not yet popped; changes under the GIL, or the lock */
+    void *batch;       /* of blocks, taken from head and not yet popped, or PENDING_TAKEN; changes under the GIL, or the lock */
     void *holds;       /* atomic: a list of holds, likewise */
     void *holds_batch; /* of holds */
     size_t popped;     /* how often something was popped; likewise */
@@ -85,10 +87,11 @@ static void pending_link_hold(void *record)
     } while (!atomic_pointer_replace(&pending.holds, head, hold));
 }
 
+/* The lists first: who takes one has marked its batch before, so that what waits is seen in one of both. */
 static inline int pending_any(void)
 {
-    return atomic_pointer_load(&pending.batch) != NULL || atomic_pointer_load(&pending.holds_batch) != NULL ||
-           atomic_pointer_load(&pending.head) != NULL || atomic_pointer_load(&pending.holds) != NULL;
+    return atomic_pointer_load(&pending.head) != NULL || atomic_pointer_load(&pending.holds) != NULL ||
+           atomic_pointer_load(&pending.batch) != NULL || atomic_pointer_load(&pending.holds_batch) != NULL;
 }
 
 /* How often something was popped: whether anybody is at it shows in that it changes. */
@@ -99,10 +102,15 @@ static inline size_t pending_popped(void)
 
 /* A batch's first, or that of a new batch, or NULL. The rest of a batch is not stranded when the code
  * that a free runs drains too, or when threads switch in it: all take from the same batch. */
-static void *pending_first(void *batch, void **list)
+static void *pending_first(void **batch, void **list)
 {
-    atomic_count_store(&pending.popped, pending.popped + 1); /* first: see helper_wait */
-    return batch != NULL ? batch : atomic_pointer_swap(list, NULL);
+    void *first = *batch;
+    atomic_count_store(&pending.popped, pending.popped + 1);
+    if (first == NULL && atomic_pointer_load(list) != NULL) {
+        atomic_pointer_store(batch, PENDING_TAKEN); /* before the swap, which releases it: see pending_any */
+        first = atomic_pointer_swap(list, NULL);
+    }
+    return first;
 }
 
 /* A hold to end, or NULL. */
@@ -110,7 +118,7 @@ static ExternrefHold *pending_pop_hold(void)
 {
     ExternrefHold *hold;
     lock_take(&pending.lock);
-    hold = (ExternrefHold *)pending_first(pending.holds_batch, &pending.holds);
+    hold = (ExternrefHold *)pending_first(&pending.holds_batch, &pending.holds);
     if (hold != NULL) {
         atomic_pointer_store(&pending.holds_batch, hold->next);
     }
@@ -123,7 +131,7 @@ static VMExternData *pending_pop(void)
 {
     VMExternData *data;
     lock_take(&pending.lock);
-    data = (VMExternData *)pending_first(pending.batch, &pending.head);
+    data = (VMExternData *)pending_first(&pending.batch, &pending.head);
     if (data != NULL) {
         atomic_pointer_store(&pending.batch, pending_unlink(data));
     }
