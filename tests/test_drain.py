@@ -602,6 +602,14 @@ FORKS = {
     thread.start(); thread.join()
     child, = children
     drop(); wait(1)""",
+    "two finalizers that meet": """
+    meeting = threading.Barrier(2)
+    class Meets:
+        def __del__(self): meeting.wait(20); note(0)
+    drop_with_gil = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+    for _ in range(2):      # no Python code runs between these and the fork, nor does a helper any more
+        os.register_at_fork(before=partial(drop_with_gil, VMExternRef(Meets()).into_raw()))
+    child = os.fork(); wait(2)""",
     "in a finalizer": """
     class Forks:
         def __del__(self):

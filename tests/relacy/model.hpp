@@ -89,7 +89,7 @@ void run_calls();                  // GIL: those that wait, as the eval loop doe
 void sit_until_dropped(int count); // it is in C code, without the GIL, and runs no pending call
 void compute_until_dropped(int count); // it runs Python code
 void close();                      // as close_pending() in drain.pxi
-void become_child();               // forks, and goes on as the child, with shipped_in_child() over: no other thread is there
+void become_child();               // forks, and goes on as the child, after shipped_in_child()
 
 // For any.
 void look_until_dropped(int count);

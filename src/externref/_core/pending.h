@@ -23,11 +23,11 @@
 #include "locks.h"
 #include "thread_local.h"
 
-#define PENDING_TAKEN ((void *)1) /* a batch that is just being taken */
+#define PENDING_TAKEN ((void *)1) /* for a batch, which is just being taken */
 
 static struct {
     void *head;        /* atomic: a list of blocks, newest first; any thread pushes */
-    void *batch;       /* of blocks, taken from head and not yet popped, or PENDING_TAKEN; changes under the GIL, or the lock */
+    void *batch;       /* of blocks, taken from head and not yet popped; changes under the GIL, or the lock */
     void *holds;       /* atomic: a list of holds, likewise */
     void *holds_batch; /* of holds */
     size_t popped;     /* how often something was popped; likewise */
