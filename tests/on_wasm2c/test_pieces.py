@@ -160,14 +160,14 @@ def test_a_timeout_ends_all_pieces(cut, monkeypatch, tmp_path):
 @pytest.mark.parametrize("index", range(4))
 def test_a_large_frame_in_any_piece(cut, compilers, monkeypatch, index):
     cut(3)
-    monkeypatch.setattr(limits, "FRAME_LIMIT", 8192)
-    push = "(f64.sqrt (local.get 0)) (local.set 0 (f64.add (local.get 0) (f64.const 1)))" * 1500
-    deep = f"(i32.const 0) {push} (call $f) {'f64.mul ' * 1499} f64.store"
+    monkeypatch.setattr(limits, "FRAME_LIMIT", 4096)    # the real one takes minutes
+    push = "(f64.sqrt (local.get 0)) (local.set 0 (f64.add (local.get 0) (f64.const 1)))" * 700
+    deep = f"(i32.const 0) {push} (call $f) {'f64.mul ' * 699} f64.store"
     functions = "".join(f"(func $name{k} (param f64) {deep if k == index else ''})" for k in range(4))
     text = f'(module (func $f (import "e" "f")) (memory 4) {functions})'
     for path in compilers:
         monkeypatch.setenv("CC", path)
-        with pytest.raises(wasm2c.CompileError, match=rf"function {index + 1} \('name{index}'\): its stack frame has \d{{5}} bytes"):
+        with pytest.raises(wasm2c.CompileError, match=rf"function {index + 1} \('name{index}'\): its stack frame has \d{{4,5}} bytes"):
             compile(text)
 
 
