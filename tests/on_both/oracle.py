@@ -5,23 +5,26 @@ or if one is not dropped just once by the end. The idea is wasmtime's, of its fu
 its silence would mean nothing without collections that free, Figures counts these.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
 import gc
 import itertools
 import sys
+import threading
+from collections import Counter
 
 import externref
 from externref import VMExternRef
-from on_both.random_modules import FUEL, RECURSION, REGISTERS, to_wat
+from on_both.random_modules import FUEL, INSTRUCTIONS, RECURSION, REGISTERS, TYPES, all_tables, to_wat
+from on_both.runtimes import OnWasm2c, OnWasmtime
 
 INSTANCES = 2   # of the module, in one store; their frames may be on the stack in turns
 SLOTS = 4       # what the hosts keep
 PERMANENT = 2   # payloads that are there all the time, so that a drop too many of them is seen
 BURST = 600     # references for the guest at once: more than a store takes without a collection of its own
 BURSTS = 3      # in an operation of the program
+LETTERS = {name: letter for letter, name in TYPES.items()}
 
 
 class Wrong(Exception):
@@ -64,59 +67,30 @@ class Figures:
     freeing: int = 0        # of them, those that freed a payload
     in_frames: int = 0      # payloads that they freed while frames of the module were active
     by_itself: int = 0      # payloads dropped in a burst, by collections that nobody asked for
-    traps: int = 0
     failures: int = 0       # exceptions of hosts
+    traps: Counter = dataclasses.field(default_factory=Counter)     # by instruction and reason
+    executed: Counter = dataclasses.field(default_factory=Counter)  # by instruction
 
 
-class OnWasm2c:
-    name = "wasm2c"
-    kinds = {"Unreachable instruction executed": "unreachable",
-             "Invalid call_indirect or return_call_indirect": "indirect",
-             "Out-of-bounds access in linear memory or a table": "bounds"}
+class Common:
+    """What runs share that go on at the same time."""
 
-    def __init__(self, text, hosts, release_gil):
-        from externref import wasm2c
-        self.Trap = wasm2c.Trap
-        self.store = wasm2c.Store()
-        module = self.compiled(text)
-        self.instances = [module.instantiate(self.store, {"host": hosts}, release_gil=release_gil).exports
-                          for _ in range(INSTANCES)]
+    def __init__(self):
+        self.drops = Counter()
+        self.slots = [None] * SLOTS
+        self.made = 0       # payloads
+        self.lock = threading.Lock()
 
-    @staticmethod
-    @functools.lru_cache(8)
-    def compiled(text):
-        from externref import wasm2c
-        return wasm2c.compile(text, cache=False)
+    def payload(self):
+        with self.lock:
+            number = self.made
+            self.made += 1
+        return CountDrops(self.drops, number)
 
-    def kind(self, trap):
-        return self.kinds[trap.reason]
-
-
-class OnWasmtime:
-    name = "wasmtime"
-    kinds = {"UNREACHABLE": "unreachable", "INDIRECT_CALL_TO_NULL": "indirect", "BAD_SIGNATURE": "indirect",
-             "TABLE_OUT_OF_BOUNDS": "bounds"}
-
-    def __init__(self, text, hosts, release_gil):
-        import wasmtime
-
-        import externref.wasmtime as ew
-        engine = self.engine()
-        self.Trap = wasmtime.Trap
-        self.store = wasmtime.Store(engine)
-        module = wasmtime.Module(engine, text)
-        imports = [ew.func(self.store, item.type, hosts[item.name]) for item in module.imports]
-        self.instances = [ew.bind(self.store, wasmtime.Instance(self.store, module, imports).exports(self.store),
-                                  release_gil=release_gil) for _ in range(INSTANCES)]
-
-    @staticmethod
-    @functools.cache
-    def engine():
-        import wasmtime
-        return wasmtime.Engine()
-
-    def kind(self, trap):
-        return self.kinds[trap.trap_code.name]
+    def compare_drops(self):
+        """In the end, of all."""
+        if wrong := {number: self.drops[number] for number in range(self.made) if self.drops[number] != 1}:
+            raise Wrong(f"payloads were not dropped once, but so often: {wrong}")
 
 
 class Run:
@@ -125,28 +99,31 @@ class Run:
     No payload is in a variable of the oracle's own while it collects, but in registers and slots, which it knows.
     """
 
-    def __init__(self, runtime, program, figures):
-        self.program, self.figures = program, figures
+    def __init__(self, runtime, program, figures, common=None):
+        self.program, self.figures, self.common = program, figures, common or Common()
+        self.drops, self.slots = self.common.drops, self.common.slots
         self.seen = []
-        self.drops = collections.Counter()
-        self.numbers = itertools.count()
-        self.slots = [None] * SLOTS
         self.frames = []    # the registers of the program, and of the hosts that run
+        self.function = None    # the one at hand
         self.calls = self.bursts = 0
         self.permanent = self.payloads(PERMANENT)
         self.anchors = self.permanent * 8
         self.references = [*map(sys.getrefcount, self.permanent)]
         hosts = {f"h{i}": functools.partial(self.host, i) for i in range(len(program["hosts"]))}
-        self.runtime = runtime(to_wat(program), hosts, program["release_gil"])
+        constants = [dict(zip((f"c{i}" for i in range(program["constants"])), self.payloads(program["constants"]), strict=True))
+                     for _ in range(INSTANCES)]
+        self.runtime = runtime(to_wat(program), hosts, constants, program["release_gil"])
+        del constants
+        self.fuel = self.runtime.numbers["fuel"]
         self.instances = self.runtime.instances
         self.exports = self.instances[0]
-        self.tables = [i for i, (*_, exported) in enumerate(program["tables"]) if exported]
+        self.tables = [(i, kind) for i, (kind, *_, exported) in enumerate(program["tables"]) if exported]
         self.globals = [i for i, exported in enumerate(program["globals"]) if exported]
         self.errors = (self.runtime.Trap, *FAILURES)
 
     def payload(self):
         self.figures.made += 1
-        return CountDrops(self.drops, next(self.numbers))
+        return self.common.payload()
 
     def payloads(self, count):
         return [self.payload() for _ in range(count)]
@@ -169,16 +146,31 @@ class Run:
         return [refs for exports in self.instances for refs in self.held_by(exports)]
 
     def held_by(self, exports):
-        tables = []
-        for i, (*_, exported) in enumerate(self.program["tables"]):
-            refs = exports[f"t{i}"] if exported else map(exports[f"get{i}"], range(exports[f"size{i}"]()))
-            tables.append([*map(self.number, refs)])
+        tables = [[*map(self.number, elements)] for elements in self.elements(exports, "R")]
         refs = (exports[f"g{i}"].value if exported else exports[f"read{i}"]()
                 for i, exported in enumerate(self.program["globals"]))
-        return [*tables, [*map(self.number, refs)]]
+        constants = (exports[f"c{i}"]() for i in range(self.program["constants"]))
+        return [*tables, [*map(self.number, refs)], [*map(self.number, constants)]]
+
+    def elements(self, exports, kind):
+        """Of each table of this kind."""
+        for i, (of, *_, exported) in enumerate(all_tables(self.program)):
+            if of == kind:
+                yield exports[f"t{i}"] if exported else map(exports[f"get{i}"], range(exports[f"size{i}"]()))
+
+    def functions(self):
+        """The types of what tables of functions have: two functions of one type look the same until they are called."""
+        return [[*map(self.type_of, elements)] for exports in self.instances for elements in self.elements(exports, "F")]
+
+    def type_of(self, function):
+        return function and function.type
+
+    def mine(self):
+        """What the program and its hosts have."""
+        return itertools.chain(self.slots, self.permanent, *self.frames)
 
     def reachable(self, held):
-        mine = map(self.number, itertools.chain(self.slots, self.permanent, *self.frames))
+        mine = map(self.number, self.mine())
         return {number for number in itertools.chain(mine, *held) if number is not None}
 
     def collect(self):
@@ -191,7 +183,7 @@ class Run:
         self.figures.collections += 1
         self.figures.freeing += freed > 0
         self.figures.in_frames += freed * (self.calls > 0)
-        if early := sorted(reachable & set(self.drops)):    # before anybody looks at them
+        if early := sorted(number for number in reachable if number in self.drops):     # before anybody looks at them
             raise Wrong(f"payloads {early} were dropped by a collection, and can be reached")
         if self.held() != held:
             raise Wrong(f"a collection changed {held} to {self.held()}")
@@ -201,7 +193,7 @@ class Run:
 
     def compare_drops(self, reachable):
         """Without frames there is nothing that hides a reference: all that is not reachable is gone."""
-        if missing := self.made() - reachable - set(self.drops):
+        if missing := set(range(self.common.made)) - reachable - set(self.drops):
             gc.collect()    # what an exception held
             externref.drain()
             missing -= set(self.drops)
@@ -219,11 +211,6 @@ class Run:
         if references != self.references:
             raise Wrong(f"there were {self.references} references to the permanent payloads, and now {references}")
 
-    def made(self):
-        made = next(self.numbers)
-        self.numbers = itertools.count(made)
-        return set(range(made))
-
     # --- What is done
 
     def host(self, i, *args):
@@ -232,6 +219,7 @@ class Run:
         refs = [arg for arg, kind in zip(args, described["params"], strict=True) if kind == "R"]
         registers = refs + self.payloads(REGISTERS - len(refs))
         self.seen.append((f"h{i}", self.visible(described["params"], args)))
+        self.take_function(described["params"], args)
         del args, refs
         self.frames.append(registers)
         try:
@@ -240,11 +228,18 @@ class Run:
         finally:
             self.frames.pop()
         places = iter(described["gives"])
-        results = tuple(registers[next(places, 0)] if kind == "R" else i for kind in described["results"])
+        results = tuple(self.function if kind == "F" else registers[next(places, 0)] if kind == "R" else i
+                        for kind in described["results"])
         return results[0] if len(results) == 1 else results
 
     def visible(self, kinds, values):
-        return [self.number(value) if kind == "R" else value for kind, value in zip(kinds, values, strict=True)]
+        see = {"R": self.number, "N": int, "F": self.type_of}
+        return [see[kind](value) for kind, value in zip(kinds, values, strict=True)]
+
+    def take_function(self, kinds, values):
+        for kind, value in zip(kinds, values, strict=True):
+            if kind == "F":
+                self.function = value
 
     def do(self, operation, registers):
         match operation:
@@ -267,26 +262,39 @@ class Run:
                 self.collect()
             case "burst",:
                 self.burst()
-            case "call", *call:
-                self.call(registers, *call)
+            case "call", f, *call:
+                self.call(self.exports[f"f{f % len(self.program['functions'])}"], registers, *call)
             case "try", *call:
                 with self.outcome():
-                    self.call(registers, *call)
+                    self.do(["call", *call], registers)
+            case "function", f:
+                self.function = self.exports[f"f{f % len(self.program['functions'])}"]
+            case "invoke", *call:
+                if self.function is not None and (not self.calls or self.fuel.value > RECURSION):    # hosts look at no fuel
+                    self.call(self.function, registers, *call)
             case "fail", r, kind:
                 raise FAILURES[kind % len(FAILURES)](registers[r])
             case "get", r, t, i, refs if self.tables:
                 with self.outcome(IndexError):
-                    registers[r] = self.table(t).ref(i) if refs else self.table(t)[i]
-                    self.seen.append(self.number(registers[r]))
+                    table, kind = self.table(t)
+                    if kind == "F":
+                        self.function = table[i]
+                        self.seen.append(self.type_of(self.function))
+                    else:
+                        registers[r] = table.ref(i) if refs else table[i]
+                        self.seen.append(self.number(registers[r]))
             case "set", t, i, r if self.tables:
                 with self.outcome(IndexError):
-                    self.table(t)[i] = registers[r]
+                    table, kind = self.table(t)
+                    table[i] = self.element(kind, registers[r])
             case "fill", t, i, r, n if self.tables:
                 with self.outcome(IndexError):
-                    self.table(t).fill(i, registers[r], n)
+                    table, kind = self.table(t)
+                    table.fill(i, self.element(kind, registers[r]), n)
             case "grow", t, n, r if self.tables:
                 with self.outcome(ValueError):
-                    self.seen.append(self.table(t).grow(n, registers[r]))
+                    table, kind = self.table(t)
+                    self.seen.append(table.grow(n, self.element(kind, registers[r])))
             case "read", r, g, refs if self.globals:
                 registers[r] = self.shared(g).ref if refs else self.shared(g).value
                 self.seen.append(self.number(registers[r]))
@@ -298,7 +306,13 @@ class Run:
                 raise ValueError(operation)
 
     def table(self, t):
-        return self.exports[f"t{self.tables[t % len(self.tables)]}"]
+        """One that is exported, and its kind."""
+        i, kind = self.tables[t % len(self.tables)]
+        return self.exports[f"t{i}"], kind
+
+    def element(self, kind, ref):
+        """What may lie in a table of this kind."""
+        return self.function if kind == "F" else ref
 
     def shared(self, g):
         """A global that is exported."""
@@ -311,35 +325,37 @@ class Run:
             yield
         except (*self.errors, *more) as error:
             if isinstance(error, self.runtime.Trap):
-                self.figures.traps += 1
-                self.seen.append(("trap", self.runtime.kind(error)))
+                self.trapped(self.runtime.kind(error))
             elif isinstance(error, FAILURES):
                 self.figures.failures += 1
                 self.seen.append((type(error).__name__, self.number(error.args[0])))
             else:
                 self.seen.append(type(error).__name__)
 
-    def call(self, registers, f, refs, numbers, places, as_refs):
-        f %= len(self.program["functions"])
-        described = self.program["functions"][f]
-        for exports in self.instances:
-            exports.fuel.value = exports.fuel.value - RECURSION if self.calls else FUEL
-        args = self.taken(registers, described["params"], iter(refs), iter(numbers))
-        function = self.exports[f"f{f}"]
+    def trapped(self, kind):
+        """The runtimes do not tell each reason of a call_indirect apart from the others."""
+        instruction = "unreachable" if kind == "unreachable" else INSTRUCTIONS[self.runtime.numbers["last"].value]
+        self.figures.traps[f"{instruction}: {kind}"] += 1
+        self.seen.append(("trap", instruction))
+
+    def call(self, function, registers, refs, numbers, places, as_refs):
+        params, results = ("".join(map(LETTERS.get, types)) for types in function.type)
+        self.fuel.value = self.fuel.value - RECURSION if self.calls else FUEL
+        args = self.taken(registers, params, iter(refs), iter(numbers))
         self.figures.calls += 1
         self.calls += 1
         try:
-            results = (function.refs if as_refs else function)(*args)
+            values = (function.refs if as_refs else function)(*args)
         finally:
             self.calls -= 1
             del args
-        kinds = described["results"]
-        results = results if len(kinds) > 1 else [results][:len(kinds)]     # of none, it is None
-        self.seen.append((f"f{f}", self.visible(kinds, results)))
+        values = values if len(results) > 1 else [values][:len(results)]     # of none, it is None
+        self.seen.append((str(function.type), self.visible(results, values)))
+        self.take_function(results, values)
         places = iter(places)
-        for kind, result in zip(kinds, results, strict=True):
+        for kind, value in zip(results, values, strict=True):
             if kind == "R":
-                registers[next(places, 0)] = result
+                registers[next(places, 0)] = value
 
     def taken(self, registers, kinds, refs, numbers):
         """Arguments. Their registers get new payloads, lest they keep what only the module is to keep."""
@@ -347,7 +363,7 @@ class Run:
         values = iter([registers[r] for r in used])
         for r in used:
             registers[r] = self.payload()
-        return [next(values) if kind == "R" else next(numbers, 1) for kind in kinds]
+        return [self.function if kind == "F" else next(values) if kind == "R" else next(numbers, 1) for kind in kinds]
 
     def burst(self):
         """So many references that the store collects by itself."""
@@ -360,23 +376,36 @@ class Run:
 
     # --- The whole
 
-    def run(self):
+    def steps(self):
+        """The program, operation by operation."""
         registers = self.payloads(REGISTERS)
         self.frames.append(registers)
         for operation in self.program["main"]:
             self.bursts = 0
             with self.outcome():
                 self.do(operation, registers)
-            self.seen.append(self.held())
+            self.seen.append((self.held(), self.functions()))
+            yield
         self.collect()
+        executed = {name: self.runtime.numbers[name].value for name in INSTRUCTIONS}
+        self.seen.append(executed)
+        self.figures.executed.update(executed)
         self.figures.programs += 1
 
-    def close(self):
-        """Only what the runtime owns is let go of; then all is as it was, before the rest goes."""
+    def run(self):
+        for _ in self.steps():
+            pass
+
+    def close_store(self):
         self.runtime.store.close()
         externref.drain()
         self.instances.clear()
-        self.exports = None
+        self.runtime.numbers.clear()
+        self.exports = self.function = self.fuel = None
+
+    def close(self):
+        """Only what the runtime owns is let go of; then all is as it was, before the rest goes."""
+        self.close_store()
         self.compare_drops(self.reachable([]))
         self.frames.clear()
         self.slots.clear()
@@ -385,8 +414,7 @@ class Run:
         self.anchors.clear()
         gc.collect()    # what an exception held, whose frames had registers
         externref.drain()
-        if wrong := {number: self.drops[number] for number in self.made() if self.drops[number] != 1}:
-            raise Wrong(f"payloads were not dropped once, but so often: {wrong}")
+        self.common.compare_drops()
         self.figures.dropped += self.drops.total()
 
 
