@@ -143,6 +143,11 @@ class InvalidRawPointerError(ValueError):
     __module__ = "externref"
 
 
+# In C: finalizers may run at exit, when the module's names are gone.
+cdef object moved_error = MovedError
+cdef object invalid_raw_pointer_error = InvalidRawPointerError
+
+
 include "_core/tuples.pxi"
 include "_core/block.pxi"
 include "_core/drain.pxi"
@@ -543,7 +548,7 @@ def layout_for(size_t size, size_t align):
     """
     cdef size_t total = 0, block_align = 0
     compute_layout(size, align, &total, &block_align)
-    return Layout((total, block_align, externref_footer_offset(size)))
+    return layout_type((total, block_align, externref_footer_offset(size)))
 
 
 def option_into_raw(ref, /):
@@ -612,4 +617,4 @@ def set_drain(setting, /):
 
 def stats():
     """What the package holds right now, as a Stats; changes nothing."""
-    return Stats((live_blocks(), live_handles(), live_exposed(), pending_count() + count_let_go()))
+    return stats_type((live_blocks(), live_handles(), live_exposed(), pending_count() + count_let_go()))

@@ -402,14 +402,14 @@ cdef int refuse(Refusal refusal, const void *raw) except -1:
     if refusal == NO_LEND:
         raise OverflowError("this allocation is lent as often as can be counted")
     if refusal == NO_RAW_OWNER:
-        raise InvalidRawPointerError(
+        raise invalid_raw_pointer_error(
             f"{<uintptr_t>raw:#x} has no owner to take over: it was taken back already, "
             "dropped, or only lent; clone_from_raw() adds an owner")
     if refusal == NO_OWNER:
-        raise InvalidRawPointerError(
+        raise invalid_raw_pointer_error(
             f"{<uintptr_t>raw:#x} has no owner left: compiled code dropped the last one")
     if refusal == NOT_HANDED_OUT:
-        raise InvalidRawPointerError(
+        raise invalid_raw_pointer_error(
             f"{<uintptr_t>raw:#x} was never handed out by into_raw(), as_raw() or borrow(), "
             "or its allocation has been freed")
     if refusal == IN_TABLES:

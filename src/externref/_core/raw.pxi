@@ -70,12 +70,12 @@ cdef void *raw_pointer(object ptr) except NULL:
     if not isinstance(ptr, int):
         ptr = index_of(ptr)
     if not fits_address(ptr, &address):
-        raise InvalidRawPointerError(no_address(ptr))
+        raise invalid_raw_pointer_error(no_address(ptr))
     if address == 0:
-        raise InvalidRawPointerError(
+        raise invalid_raw_pointer_error(
             "the null pointer is no reference; option_from_raw() maps it to None")
     if address % sizeof(void *) != 0:
-        raise InvalidRawPointerError(f"{address:#x} is misaligned: no reference has this address")
+        raise invalid_raw_pointer_error(f"{address:#x} is misaligned: no reference has this address")
     return <void *>address
 
 

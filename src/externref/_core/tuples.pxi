@@ -53,5 +53,8 @@ cdef extern from *:
     PyStructSequence_Desc layout_desc
     type new_named_tuple(PyStructSequence_Desc *)
 
-Stats = new_named_tuple(&stats_desc)
-Layout = new_named_tuple(&layout_desc)
+# In C, too, for finalizers that run when the module's names are gone.
+cdef object stats_type = new_named_tuple(&stats_desc)
+cdef object layout_type = new_named_tuple(&layout_desc)
+Stats = stats_type
+Layout = layout_type

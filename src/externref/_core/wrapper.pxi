@@ -205,8 +205,8 @@ cdef PyObject *wrapper_richcompare(PyObject *self, PyObject *other, int op) exce
 
 
 cdef int refuse_moved() except -1:
-    raise MovedError("this VMExternRef was moved out by into_raw() or given up by drop(); "
-                     "clone() before the move to keep an owner")
+    raise moved_error("this VMExternRef was moved out by into_raw() or given up by drop(); "
+                      "clone() before the move to keep an owner")
 
 
 cdef inline VMExternData *data_of(VMExternRef self) except NULL:
