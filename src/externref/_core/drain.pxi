@@ -199,6 +199,7 @@ def close_pending():
     # From here on compiled code may still drop references, but nobody is asked to drain.
     run_drain()
     helper_close()
+    choose_drain(AUTO)      # a function would keep its module, and all that is in it, for ever
     run_drain()     # what was let go since
 
 
