@@ -52,8 +52,8 @@ def counted(name: str, position: int) -> Callable[..., Any]:
     return call
 
 
-def gc(self: Any) -> None:
-    _calls.collect(self)
+def gc(self: Any, *, collect: Callable[..., None] = _calls.collect) -> None:       # also at exit
+    collect(self)
 
 
 def delete(self: Any, ptr: Any, *, close_store: Callable[..., None] = _calls.close_store) -> None:  # also at exit
