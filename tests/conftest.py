@@ -11,13 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from types import SimpleNamespace
 
 import pytest
 
 import externref
 from externref import abi
-from support import NO_GIL, TESTS, Payload, run_compiler
+from support import HOW_TO_EXIT, NO_GIL, TESTS, Payload, run_compiler
 
 pytest.register_assert_rewrite("model", "random_programs")     # their assertions are the tests'
 
@@ -121,6 +122,47 @@ def run_python(said_by_others):
         )
         assert (result.returncode, said_by_others.sub("", result.stderr)) == (0, ""), result
         return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def build_embedding(compilers, tmp_path_factory):
+    """Compiles a program of tests/c that embeds this Python, with these options; gives its path and its environment."""
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        pytest.skip("this Python has no shared library to embed")
+
+    def build(source, *options):
+        libdir = sysconfig.get_config_var("LIBDIR")
+        program = tmp_path_factory.mktemp("embedding") / "program"
+        run_compiler(compilers[0], *options, "-I", sysconfig.get_path("include"), TESTS / "c" / source, "-o", program,
+                     "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
+        # Else it takes a virtual environment whose `python` is on PATH for its own, and from 3.15 on says what that lacks.
+        return program, {**os.environ, "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def build_script(build_embedding):
+    """tests/c/script.c, compiled; its path and its environment."""
+    program, env = build_embedding("script.c")
+    return program, {**env, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path[1:]])}
+
+
+@pytest.fixture
+def run_script(request, said_by_others):
+    """Runs a script of tests/ in one of HOW_TO_EXIT; gives the completed process."""
+
+    def run(how, script, *args):
+        options, env = HOW_TO_EXIT[how], None
+        if options is None:
+            program, env = request.getfixturevalue("build_script")
+        command = [program] if options is None else [sys.executable, *options]
+        ended = subprocess.run([*command, TESTS / script, *args], capture_output=True, text=True, errors="replace",
+                               timeout=600, env=env)
+        ended.stderr = said_by_others.sub("", ended.stderr)
+        return ended
 
     return run
 

@@ -90,6 +90,10 @@ def fail_in_turn(operate, state):
 """
 
 
+# How a program that ends is run: with these options, or by a program that embeds Python.
+HOW_TO_EXIT = {"python": [], "dev": ["-X", "dev"], "embedded": None}
+
+
 # Marks of tests that run_under_faults().
 with_faults = [
     pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator that is preloaded stands before glibc's"),

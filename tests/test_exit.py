@@ -1,22 +1,21 @@
 """Interpreter exit is silent and safe, whatever is alive and whoever holds it. Promise P8.
 
-Every case is a program that ends; run_python demands return code 0 and an empty stderr.
+Every case is a program that ends: return code 0, and an empty stderr. Most are cells of a matrix, tests/exit_matrix.py; here is
+what fits in none.
 """
 
-import os
 import subprocess
 import sys
-import sysconfig
 
 import pytest
 
-from support import NO_GIL, TESTS, run_compiler
+import exit_matrix
+from support import NO_GIL
 
 PRELUDE = """
 import ctypes, gc, os, sys, threading, time
 import externref
-from externref import VMExternRef, abi, option_into_raw
-drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+from externref import VMExternRef, abi
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 def on_a_thread(*raws):
     thread = threading.Thread(target=lambda: [held_drop(raw) for raw in raws]); thread.start(); thread.join()
@@ -28,36 +27,6 @@ class Loud:
 
 # name: (program, what it must print)
 CASES = {
-    "a wrapper in a module": ("ref = VMExternRef(Loud(b'dropped'))", "dropped\n"),
-    "clones in a module": ("refs = [VMExternRef(Loud(b'dropped'))]; refs += [refs[0].clone() for _ in range(9)]",
-                           "dropped\n"),
-    "a raw pointer that nobody gives back": ("raw = VMExternRef(Loud(b'dropped')).into_raw()", ""),
-    # Lent, the module's own cycle (payload, class, __del__, globals, reference) is left alone.
-    "a lent pointer": ("ref = VMExternRef(Loud(b'dropped')); ref.as_raw()", ""),
-    "an open borrow": ("borrow = VMExternRef(Loud(b'dropped')).borrow(); borrow.__enter__()", ""),
-    "a cycle": ("node = Node(); node.ref = VMExternRef(node); node.loud = Loud(b'dropped'); del node", "dropped\n"),
-    "a cycle with a raw owner": ("node = Node(); node.ref = VMExternRef(node); raw = node.ref.clone().into_raw(); del node",
-                                 ""),
-    "a pending drop": ("def end(): held_drop(VMExternRef(Loud(b'dropped')).into_raw())\nend()", "dropped\n"),
-    "a pending drop made by atexit": (
-        "import atexit\natexit.register(lambda: held_drop(VMExternRef(Loud(b'dropped')).into_raw()))", "dropped\n"),
-    # The handler is C code and so is the package's own: no pending call runs between them.
-    "a drop that only the drain at exit sees": (
-        "import atexit\natexit.register(held_drop, VMExternRef(Loud(b'dropped')).into_raw())", "dropped\n"),
-    "a finalizer that uses the package": ("""
-class Late:
-    def __del__(self):
-        ref = VMExternRef(1); clone = ref.clone(); ref.drop()
-        VMExternRef.from_raw(clone.into_raw()).value
-        externref.drain(); externref.stats(); repr(ref)
-late = VMExternRef(Late())
-""", ""),
-    "a finalizer that drops natively after the package has closed": ("""
-class Late:
-    def __init__(self): self.raw = VMExternRef(Node()).into_raw()
-    def __del__(self, drop=held_drop): drop(self.raw)
-sys.late = Late()
-""", ""),
     "a million references": ("refs = [VMExternRef(i) for i in range(1_000_000)]", ""),
     "a chain": ("ref = VMExternRef(0)\nfor _ in range(1_000_000): ref = VMExternRef(ref)", ""),
     "a chain that compiled code owns": (
@@ -65,19 +34,7 @@ sys.late = Late()
     "the package gone from sys.modules": (
         "ref = VMExternRef(Loud(b'dropped')); [sys.modules.pop(n) for n in list(sys.modules) if 'externref' in n]",
         "dropped\n"),
-    "a daemon thread that makes and drops": ("""
-def work():
-    while True: VMExternRef(Node()).clone(); held_drop(VMExternRef(Node()).into_raw())
-threading.Thread(target=work, daemon=True).start(); time.sleep(0.05)
-""", ""),
     "a helper that is awake": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.05)", "dropped\n"),
-    "a helper that just starts": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw())", "dropped\n"),
-    "a helper that sleeps": ("on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(1.3)", "dropped\n"),
-    "a helper in a finalizer": ("""
-class Slow(Loud):
-    def __del__(self): time.sleep(0.3); super().__del__()
-on_a_thread(VMExternRef(Slow(b'dropped')).into_raw()); time.sleep(0.1)
-""", "dropped\n"),
     "a helper in a finalizer that never ends": ("""
 class Stuck(Loud):
     def __del__(self): time.sleep(1000)
@@ -102,7 +59,6 @@ for _ in range(5):
     if child: assert os.waitpid(child, 0)[1] == 0
     else: on_a_thread(VMExternRef(Node()).into_raw()); sys.exit()
 """, ""),
-    "sys.exit in a finalizer's company": ("ref = VMExternRef(Loud(b'dropped')); sys.exit(0)", "dropped\n"),
 }
 
 
@@ -135,20 +91,11 @@ time.sleep(0.001)
 
 
 @pytest.fixture
-def run_embedding(compilers, tmp_path):
+def run_embedding(build_embedding):
     """Compiles tests/c/embed.c with these options, and runs it; what it prints."""
-    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        pytest.skip("this Python has no shared library to embed")
-
     def run(*options):
-        libdir = sysconfig.get_config_var("LIBDIR")
-        program = tmp_path / "embed"
-        run_compiler(compilers[0], *options, "-I", sysconfig.get_path("include"), TESTS / "c/embed.c", "-o", program,
-                     "-pthread", "-L", libdir, f"-Wl,-rpath,{libdir}", f"-lpython{sysconfig.get_config_var('LDVERSION')}")
-        # Else it takes a virtual environment whose `python` is on PATH for its own, and from 3.15 on says what that lacks.
-        home = f"{sys.base_prefix}:{sys.base_exec_prefix}"
-        result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60,
-                                env={**os.environ, "PYTHONHOME": home})
+        program, env = build_embedding("embed.c", *options)
+        result = subprocess.run([program, sys.prefix, *sys.path[1:]], capture_output=True, text=True, timeout=60, env=env)
         assert (result.returncode, result.stderr) == (0, ""), result
         return result.stdout
 
@@ -164,3 +111,14 @@ def test_embedding_finalize_and_use_afterwards(run_embedding):
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux has them")
 def test_embedding_that_does_not_tell_of_the_end(run_embedding):
     assert run_embedding("-DUNTOLD") == "count 2, dropped after the end, threads 1\n"
+
+
+@pytest.mark.parametrize(("when", "mode", "how", "amount"), exit_matrix.cells("all", "each"))
+def test_matrix(run_script, when, mode, how, amount):
+    ended = run_script(how, "exit_matrix.py", when.__name__, mode.__name__, amount)
+    said = (ended.returncode, ended.stdout, ended.stderr)
+    if amount == "all":
+        wrong = exit_matrix.judge(when, mode, exit_matrix.STATES, exit_matrix.DEEDS, *said)
+        assert not wrong, "\n".join(wrong)
+    else:       # it has judged what each pair said
+        assert said == (0, "", "")

@@ -1,5 +1,10 @@
 """Interpreter exit is silent and safe, whatever a store holds. Promise P8."""
 
+import pytest
+
+import exit_matrix
+import exit_matrix_stores
+
 CLOSED = """(module (table (export "t") 2 externref) (global (export "g") (mut externref) (ref.null extern))
   (memory (export "m") 1) (func (export "id") (param externref) (result externref) (local.get 0)))"""
 
@@ -24,3 +29,12 @@ exports.t[1] = keep
 print("done")
 """
     assert run_python(code, CLOSED) == "done\n"
+
+
+@pytest.mark.parametrize(("when", "mode", "how", "runtime"), exit_matrix.cells("wasm2c", few=True))
+def test_matrix(run_script, when, mode, how, runtime):
+    ended = run_script(how, "exit_matrix.py", when.__name__, mode.__name__, runtime)
+    states = exit_matrix_stores.make_states(None)
+    deeds = exit_matrix_stores.make_deeds(exit_matrix_stores.none, when is not exit_matrix.on_daemon_thread)
+    wrong = exit_matrix.judge(when, mode, states, deeds, ended.returncode, ended.stdout, ended.stderr)
+    assert not wrong, "\n".join(wrong)

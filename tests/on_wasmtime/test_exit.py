@@ -2,6 +2,9 @@
 
 import pytest
 
+import exit_matrix
+import exit_matrix_stores
+
 PRELUDE = """
 import atexit, gc, os, sys, threading
 import wasmtime, externref, externref.wasmtime as ew
@@ -57,3 +60,23 @@ def test_exit_is_silent(run_python, case):
 def test_what_the_store_held_is_dropped_when_it_is_closed_before(run_python):
     program = PRELUDE + "t.fill(0, Loud(), 4); g.value = Loud(); store.close(); externref.drain()"
     assert run_python(program) == "dropped\n" * 2
+
+
+ITS_STORE_IS_GARBAGE = "what finds the store is garbage as the store is, whose own finalizer may have closed it before"
+# So does `import holder, wasmtime; sys.keeps = holder; holder.engine = wasmtime.Engine()`.
+WASMTIME_PY_SAYS_SO = "an engine in a module that goes after wasmtime-py's modules have been cleared has it say so"
+LEFT_OUT = {exit_matrix.by_collection_of_modules: ITS_STORE_IS_GARBAGE, exit_matrix.as_module_goes: WASMTIME_PY_SAYS_SO,
+            exit_matrix.by_weak_reference: WASMTIME_PY_SAYS_SO}
+
+
+@pytest.mark.parametrize(("when", "mode", "how", "runtime"), exit_matrix.cells("wasmtime", few=True))
+def test_matrix(run_script, when, mode, how, runtime):
+    if when in LEFT_OUT:
+        pytest.skip(LEFT_OUT[when])
+    ended = run_script(how, "exit_matrix.py", when.__name__, mode.__name__, runtime)
+    # wasmtime gives back what a store holds when that is deleted: if it is modules' end that does it, nobody drains any more.
+    states = exit_matrix_stores.make_states(None)
+    deeds = exit_matrix_stores.make_deeds(exit_matrix_stores.none, when is not exit_matrix.on_daemon_thread)
+    wrong = exit_matrix.judge(when, mode, states, deeds, ended.returncode, ended.stdout, ended.stderr,
+                              not_always=[*states, *deeds])
+    assert not wrong, "\n".join(wrong)
