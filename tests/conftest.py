@@ -17,10 +17,13 @@ from types import SimpleNamespace
 import pytest
 
 import externref
+import safe_points
 from externref import abi
 from support import HOW_TO_EXIT, NO_GIL, TESTS, Payload, run_compiler
 
-pytest.register_assert_rewrite("model", "random_programs")     # their assertions are the tests'
+# Their assertions are the tests'.
+pytest.register_assert_rewrite("model", "random_programs", "operations", "on_wasm2c.operations",
+                              "on_wasmtime.operations")
 
 
 if NO_GIL and sys.version_info < (3, 14):
@@ -100,6 +103,13 @@ def foreign(compilers, tmp_path_factory):
     lib.identity.argtypes = [ctypes.c_void_p]
     lib.payload.argtypes, lib.payload.restype = [ctypes.c_void_p], ctypes.c_void_p
     return lib
+
+
+@pytest.fixture(scope="module")
+def interrupting(compilers, tmp_path_factory):
+    """tests/c/safe_points.c, compiled and loaded."""
+    with safe_points.load(compilers[0], tmp_path_factory.mktemp("safe_points")) as library:
+        yield library
 
 
 @pytest.fixture
