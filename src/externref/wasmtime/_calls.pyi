@@ -378,13 +378,14 @@ def collect(store: Any, /) -> None:
 class Use:
     """
     with Use(pointer): a call into a store that wasmtime-py itself makes, by its pointer to the store's context.
+    with Use(pointer, inner) as value: the same round another block, whose value it has.
 
     An exception of a host function of func()'s, or of a tick, that ends it comes out of the block as it is.
     Raises RuntimeError if another thread uses the store, or if it is in the middle of something; ValueError if it is
     closed.
     """
-    def __new__(cls, pointer: Any, /) -> Use: ...
-    def __enter__(self) -> Use: ...
+    def __new__(cls, pointer: Any, inner: Any = None, /) -> Use: ...
+    def __enter__(self) -> Any: ...
     def raise_exception(self, text: str, /) -> None:
         """Raises the exception that ended the call, which failed with this text, if one of ours did."""
         ...

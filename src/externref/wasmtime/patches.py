@@ -10,8 +10,7 @@
 - `Engine.increment_epoch()` and `Store.set_epoch_deadline()` raise RuntimeError where a store was made interruptible.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import wasmtime
@@ -29,10 +28,8 @@ class SlabAndOurs(Slab[Any]):
         return _calls.object_at(data) if data & _calls.TAG else super().get(idx)
 
 
-@contextlib.contextmanager
-def enter_wasm(store: Any) -> Iterator[Any]:
-    with _calls.Use(store._context()), theirs.enter_wasm(store) as trap:
-        yield trap
+def enter_wasm(store: Any) -> _calls.Use:
+    return _calls.Use(store._context(), theirs.enter_wasm(store))
 
 
 def counted(name: str, position: int) -> Callable[..., Any]:

@@ -202,6 +202,7 @@ def collect(store, /):
 @cython.no_gc_clear
 cdef class Use:
     """with Use(pointer): a call into a store that wasmtime-py itself makes, by its pointer to the store's context.
+    with Use(pointer, inner) as value: the same round another block, whose value it has.
 
     An exception of a host function of func()'s, or of a tick, that ends it comes out of the block as it is.
     Raises RuntimeError if another thread uses the store, or if it is in the middle of something; ValueError if it is
@@ -209,10 +210,12 @@ cdef class Use:
     """
     cdef StoreState state
     cdef object pointer
+    cdef object inner
     cdef bint entered
 
-    def __cinit__(self, pointer, /):
+    def __cinit__(self, pointer, inner=None, /):
         self.pointer = pointer
+        self.inner = inner
         self.state = counted_state(context_in(pointer))
 
     def __enter__(self):
@@ -220,17 +223,35 @@ cdef class Use:
         self.state.enter_by(self.pointer)
         self.entered = True
         self.state.forget_exception()
-        return self
+        if self.inner is None:
+            return self
+        # Not by a generator round both: an interrupt between its end and the caller's block keeps it, and the store in
+        # use, for as long as somebody has the traceback.
+        try:
+            return self.inner.__enter__()
+        except BaseException:
+            self.end()
+            raise
 
     def raise_exception(self, str text, /):
         """Raises the exception that ended the call, which failed with this text, if one of ours did."""
         raise_ours(self.state.take_exception(), text)
 
     def __exit__(self, kind, error, traceback):
+        try:
+            if self.inner is not None:
+                self.inner.__exit__(kind, error, traceback)
+        except BaseException as other:
+            self.end_with(other)
+            raise
+        self.end_with(error)
+
+    cdef int end_with(self, object error) except -1:
         raised = None if error is None else self.state.take_exception()
         self.end()
         if error is not None:
             raise_ours(raised, str(error))
+        return 0
 
     def __dealloc__(self):
         self.end()      # an interrupt came before the block began
