@@ -1,10 +1,11 @@
-"""Allocations that fail, for files that run under tests/c/faults.c, which is preloaded: under_faults.py and on_wasm2c's."""
+"""Allocations that fail, for files that run under tests/c/faults.c, which is preloaded: under_faults.py, and on_wasm2c's and on_wasmtime's."""
 
 import ctypes
 import gc
 from pathlib import Path
 
 import externref
+from externref import VMExternRef
 
 faults = ctypes.CDLL(None)
 faults.faults_arm.argtypes = [ctypes.c_long, ctypes.c_char_p]
@@ -12,6 +13,24 @@ faults.faults_arm.restype = None
 faults.faults_arm_two.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_char_p]
 faults.faults_arm_two.restype = None
 OURS = str(Path(externref.__file__).parent).encode() + b"/"
+
+
+def exhaust(ref):
+    """References of the payload, and clones, made until nothing is left that needs no allocation: each operation then needs
+    its own."""
+    full = []
+    for make in (lambda: VMExternRef(ref.value), ref.clone):
+        for _ in range(5000):
+            faults.faults_arm_two(1, 0, OURS)
+            try:
+                full.append(make())
+            except MemoryError:
+                break
+            finally:
+                faults.faults_disarm()
+        else:
+            raise AssertionError("it always had some")
+    return full
 
 
 def attempt(operation, world, first, second, only):
@@ -23,6 +42,10 @@ def attempt(operation, world, first, second, only):
         done = operation(world)
     except MemoryError:
         pass
+    except ctypes.ArgumentError as error:       # what ctypes says of one in an argument
+        assert "MemoryError" in str(error)
+    except SystemError as error:        # what CPython 3.11 says of one while it raises: "returned NULL without setting ..."
+        assert "without" in str(error)
     finally:
         failed = faults.faults_disarm()
         gc.enable()

@@ -46,7 +46,6 @@ class World:
         self.many = Function(abi.clone_address, "rrrr", "m")
         self.take = Function(abi.drop_address, "m")
         self.take_with_number = Function(abi.drop_address, "mw")    # which is nobody's
-        self.full = []
         self.owned = []     # raw counts that are to be dropped
 
     def state(self):

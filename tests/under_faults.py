@@ -5,50 +5,24 @@ then, in turn, those of Python too. Whatever fails, it is a MemoryError, and it 
 compiled code dropped is dropped all the same.
 """
 
-import ctypes
 import itertools
 import sys
 
 import pytest
 
-from externref import VMExternRef
-from faults import OURS, attempt, faults
+from faults import OURS, attempt, exhaust
 from operations import MOST_DROPS, OPERATIONS, WRITTEN_IN_PYTHON, World, held_drop, is_value
-
-
-def exhaust(world):
-    """Makes references until nothing is left that needs no allocation: each operation then needs its own."""
-    for make in (lambda: VMExternRef(world.value), world.ref.clone):
-        for _ in range(5000):
-            faults.faults_arm_two(1, 0, OURS)
-            try:
-                world.full.append(make())
-            except MemoryError:
-                break
-            finally:
-                faults.faults_disarm()
-        else:
-            raise AssertionError("it always had some")
-
-
-def operate(world, name):
-    """The operation; ctypes has a name of its own for a MemoryError in an argument."""
-    try:
-        return OPERATIONS[name](world)
-    except ctypes.ArgumentError as error:
-        assert "MemoryError" in str(error)
-        raise MemoryError from None
 
 
 def fail(name, only, pairs):
     """For each n the n-th allocation fails; with pairs for each m the m-th after it, too. How many did."""
     world = World()
-    exhaust(world)
+    world.full = exhaust(world.ref)
     total = 0
     for first in itertools.count(1):
         for second in itertools.count(1) if pairs else [0]:
             state = world.state()
-            done, failed = attempt(lambda world: operate(world, name), world, first, second, only)
+            done, failed = attempt(OPERATIONS[name], world, first, second, only)
             total += failed
             if not failed:
                 assert done

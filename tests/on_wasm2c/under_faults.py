@@ -1,7 +1,7 @@
 """What test_faults.py runs in an interpreter of its own, where tests/c/faults.c makes allocations fail.
 
-Each allocation of an operation fails in turn, until none is left to fail: those of externref's modules alone, then those
-of Python too. Whatever fails, it is a MemoryError or what the operation says of it, and it was as if nothing had been done:
+Each allocation of an operation fails in turn, until none is left to fail: those of externref's modules alone, and
+each pair of them, then those of Python too. Whatever fails, it is a MemoryError or what the operation says of it, and it was as if nothing had been done:
 the counts, what tables and globals hold, and what the store's limits leave are what they were.
 """
 
@@ -12,42 +12,59 @@ import threading
 import pytest
 
 from externref import wasm2c
-from faults import OURS, attempt, faults
+from faults import OURS, attempt, exhaust, faults
 from on_wasm2c.operations import OPERATIONS, PREPARE, STAY, World
 from random_programs import PARTS as RANDOM_PARTS
 from random_programs import ModelWithItems
 
 
-def fail_in_turn(make_world, name, only):
+def fail(make_world, name, only, seconds):
+    """For each n the n-th allocation fails; for each m of `seconds` the m-th after it, too. How often two did."""
     world = make_world()
-    for n in itertools.count(1):
-        state = world.state()
-        if name in PREPARE:
-            PREPARE[name](world)
-        done, failed = attempt(OPERATIONS[name], world, n, 0, only)
-        if not failed:
-            assert done
-            break
-        if world.has_started() and name in STAY:
-            world = make_world()        # an instance that has run stays until its store ends
-            continue
-        if not done and name != "instance with both":
-            assert world.state() == state, n
-        world.check_limits()
-        assert world.e.id(world.object) is world.object
-    world.check_limits()
+    twice = 0
+    for first in itertools.count(1):
+        for second in seconds:
+            state = world.state()
+            if name in PREPARE:
+                PREPARE[name](world)
+            done, failed = attempt(OPERATIONS[name], world, first, second, only)
+            twice += failed == 2
+            if not failed:
+                assert done
+                world.check_limits()
+                return twice
+            if world.has_started() and name in STAY:
+                world = make_world()        # an instance that has run stays until its store ends
+            else:
+                if not done and name != "instance with both":
+                    assert world.state() == state, (first, second)
+                world.check_limits()
+                assert world.e.id(world.object) is world.object
+            if failed == 1:     # there is no m-th
+                break
+
+
+@pytest.fixture
+def make_world(compile):
+    with contextlib.ExitStack() as stores:
+        def make_world():
+            world = World(compile)
+            world.full = exhaust(world.ref)
+            stores.enter_context(world.store)
+            return world
+
+        yield make_world
 
 
 @pytest.mark.parametrize("only", [OURS, None], ids=["ours", "all"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_each_allocation_fails_in_turn(compile, name, only):
-    with contextlib.ExitStack() as stores:
-        def make_world():
-            world = World(compile)
-            stores.enter_context(world.store)
-            return world
+def test_each_allocation_fails_in_turn(make_world, name, only):
+    fail(make_world, name, only, [0])
 
-        fail_in_turn(make_world, name, only)
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_pair_of_allocations_fails(make_world, name):
+    fail(make_world, name, OURS, range(1, 10**6))
 
 
 def test_a_stack_that_was_not_found_out_is_asked_for_again(compile):
