@@ -52,6 +52,7 @@ class World:
         self.module = wasmtime.Module(self.engine, MODULE)
         self.object = object()
         self.ref = VMExternRef(self.object)
+        self.row = self.object, None
         self.items = wasmtime.Instance(self.store, self.module, self.imports(self.store)).exports(self.store)
         self.e = ew.bind(self.store, self.items)
         self.e.t[0] = self.e.g.value = self.object
@@ -59,9 +60,12 @@ class World:
 
     def imports(self, store):
         return [ew.func(store, types("externref i32", "externref"), lambda ref, number: ref),
-                ew.func(store, types("externref", "externref funcref"), lambda ref: (ref, self.e["pass"])),
+                ew.func(store, types("externref", "externref funcref"), self.pair),
                 ew.func(store, types("externref", "externref"), self.look, access_caller=True),
                 ew.func(store, types("externref", ""), self.fail)]
+
+    def pair(self, ref):
+        return ref, self.e["pass"]
 
     def look(self, caller, ref):
         caller.m.write(b"x")
@@ -134,9 +138,9 @@ OPERATIONS = {
     "v128": lambda w: same(w.e.v128(bytes(range(16))), bytes(range(16))),
     "gc": lambda w: w.store.gc() is None,
     "t[i] = x": lambda w: operator.setitem(w.e.t, 0, w.object) is None,
-    "t[i:j] = x": lambda w: operator.setitem(w.e.t, slice(0, 2), [w.object, None]) is None,
+    "t[i:j] = x": lambda w: operator.setitem(w.e.t, slice(0, 2), iter(w.row)) is None,
     "t[i]": lambda w: same(w.e.t[0], w.object),
-    "t[i:j]": lambda w: same(w.e.t[:2], [w.object, None]),
+    "t[i:j]": lambda w: same(tuple(w.e.t[:2]), w.row),
     "t.ref": lambda w: same(w.e.t.ref(0).value, w.object),
     "t.fill": lambda w: w.e.t.fill(0, w.object, 1) is None,
     "f[i] = x": lambda w: operator.setitem(w.e.f, 0, w.e["pass"]) is None,

@@ -57,8 +57,9 @@ cdef class StoreState:
     cdef int enter_by(self, object pointer) except -1:
         """enter(), of counted_state(): by the pointer to the context that wasmtime-py's store had. Another thread may
         have closed the store since, and a newer one be at its address."""
+        cdef void **slot = slot_of(pointer)     # first, since it can fail
         self.enter()
-        if slot_load(slot_of(pointer)) == NULL:
+        if slot_load(slot) == NULL:
             self.leave()
             refuse_closed()
         return 0

@@ -210,7 +210,14 @@ cdef object get_externref(StoreState state, const wasmtime_externref_t *root, bi
 def intern(value):
     """For wasmtime-py: the data of an externref that it is about to make for the value, an int; the externref's
     finalizer is finalizer_address. A VMExternRef is a value as any other: wasmtime-py gives back what it got."""
-    return <uintptr_t>new_record(VMExternRef(value), False) | DATA_TAG
+    cdef void *record = new_record(VMExternRef(value), False)
+    cdef object data
+    try:
+        data = <uintptr_t>record | DATA_TAG
+    except MemoryError:     # for the int
+        end_record(record)
+        raise
+    return data
 
 
 finalizer_address = <uintptr_t>&finalize
