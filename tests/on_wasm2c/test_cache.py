@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -164,3 +166,91 @@ def test_a_link_to_the_folder_is_followed(cache, tmp_path, monkeypatch, built):
     cache.parent.chmod(0o700)
     shutil.rmtree(cache)
     assert works() and len(entries(cache)) == 1
+
+
+@posix
+@pytest.mark.parametrize("where", ["the folder", "above it"])
+def test_links_in_a_circle(tmp_path, monkeypatch, built, caplog, where):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    monkeypatch.setenv("EXTERNREF_CACHE_DIR", str(tmp_path / "one" / ("" if where == "the folder" else "cache")))
+    caplog.set_level(logging.INFO)
+    assert works() and works() and len(built) == 2
+    assert "cache of compiled modules is not used" in caplog.text
+
+
+def test_an_entry_that_goes_before_it_is_loaded(cache, monkeypatch, built, run_python):
+    # By another process: the loader does not look again for what this one has.
+    run_python(f"from externref import wasm2c; wasm2c.compile({TEXT!r})", env={"EXTERNREF_CACHE_DIR": str(cache)})
+    is_whole = wasm2c.compiler.is_whole
+    monkeypatch.setattr(wasm2c.compiler, "is_whole", lambda kept: is_whole(kept) and kept.unlink() is None)
+    assert works() and len(built) == 1 and len(entries(cache)) == 1
+
+
+@pytest.mark.parametrize("what", ["goes", "cannot be loaded"])
+def test_an_entry_that_was_just_made(cache, monkeypatch, built, what):
+    """Somebody empties the folder; or nothing can be executed in it, as on a file system that says so."""
+    keep = wasm2c.compiler.keep
+
+    def keep_in_vain(library, kept):
+        assert keep(library, kept)
+        if what == "goes":
+            kept.unlink()
+        else:
+            kept.write_bytes(b"")
+        return True
+
+    monkeypatch.setattr(wasm2c.compiler, "keep", keep_in_vain)
+    assert works() and works() and len(built) == 2
+
+
+def run_with_file_sizes(run_python, cache, limit, when):
+    """Compiles, in a process that may not write files of more bytes from `when` on, and once more when it may."""
+    return run_python(f"""
+import resource, sys
+from externref import wasm2c
+def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+def compile():
+    with wasm2c.Store() as store: return wasm2c.compile({TEXT!r}).instantiate(store).exports.f()
+keep = wasm2c.compiler.keep
+def keep_limited(*args):
+    limit({limit})
+    return keep(*args)
+if {when!r} == "keep": wasm2c.compiler.keep = keep_limited
+else: limit({limit})
+try: print(compile())
+except wasm2c.CompileError as error: print(error)
+wasm2c.compiler.keep = keep
+limit(resource.RLIM_INFINITY)
+print(compile())
+""", env={"EXTERNREF_CACHE_DIR": str(cache)})
+
+
+@posix
+def test_a_limit_of_file_sizes(run_python, cache):
+    """Python ignores the signal of that, and its children do not."""
+    first, last = run_with_file_sizes(run_python, cache, 4096, "start").rsplit("\n", 2)[:2]
+    assert "was killed by SIGXFSZ" in first or "File too large" in first
+    assert last == "5" and len(entries(cache)) == 1
+
+
+@posix
+def test_a_library_that_is_too_large_to_be_kept(run_python, cache):
+    assert run_with_file_sizes(run_python, cache, 4096, "keep") == "5\n5\n"
+    assert len(entries(cache)) == 1     # the second time; nothing is left of the first
+
+
+@root
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's file system in memory")
+@pytest.mark.parametrize("options, kept", [("size=8k", False), ("nr_inodes=1", False), ("size=1m,noexec", True), ("size=1m,ro", False)])
+def test_a_file_system_that_cannot_hold_it(cache, built, options, kept):
+    cache.mkdir(parents=True, mode=0o700)
+    cache.parent.chmod(0o700)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", cache], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"this root may not mount: {mounted.stderr!r}")
+    try:
+        assert works() and works() and len(built) == 2
+        assert len(entries(cache)) == kept
+    finally:
+        subprocess.run(["umount", "-l", cache], check=True)

@@ -11,7 +11,7 @@ from typing import Any
 import externref
 from externref.wasm2c._runtime import GLUE_VERSION, Code, Instance, Store, load
 from externref.wasm2c.binary import Binary, Export, Import, UnsupportedError, read_binary
-from externref.wasm2c.cache import is_whole, keep, open_folder
+from externref.wasm2c.cache import is_whole, keep, logger, open_folder
 from externref.wasm2c.limits import TAIL_CALL_BUFFER, check_frames, check_limits, fit_tail_calls
 from externref.wasm2c.pieces import names_of, pieces_of, sources
 from externref.wasm2c.tools import CompileError, Tools, own_flags, require_compiler, usage_flags, wabt, words
@@ -209,13 +209,12 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
     if cached is None:
         return loaded(binary, build(binary, compiler, flags, folder, tools))
     kept = cached / (cache_key(binary, compiler, flags, tools) + LIBRARY_SUFFIX)
-    if is_whole(kept):
-        try:
-            return new_module(binary, kept)
-        except (OSError, AttributeError):
-            pass    # of another machine: made again
+    if is_whole(kept) and (module := load_kept(binary, kept)) is not None:
+        return module
     library = build(binary, compiler, flags, folder, tools)
-    return loaded(binary, kept if keep(library, kept) else library)
+    if keep(library, kept) and (module := load_kept(binary, kept)) is not None:
+        return module
+    return loaded(binary, library)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
@@ -232,6 +231,16 @@ def new_module(binary: Binary, library: Path) -> Module:
     module._code = load(str(library), binary)
     module.imports, module.exports = binary.imports, binary.exports
     return module
+
+
+def load_kept(binary: Binary, kept: Path) -> Module | None:
+    """The module of a library in the cache; None if that cannot be loaded: it is of another machine, somebody took it
+    away, or nothing in the folder may be executed."""
+    try:
+        return new_module(binary, kept)
+    except (OSError, AttributeError) as error:
+        logger.info("A compiled module in the cache is not used: %s", error)
+        return None
 
 
 def loaded(binary: Binary, library: Path) -> Module:
