@@ -93,6 +93,25 @@ def fail_in_turn(operate, state):
 # How a program that ends is run: with these options, or by a program that embeds Python.
 HOW_TO_EXIT = {"python": [], "dev": ["-X", "dev"], "embedded": None}
 
+# Marks of tests whose processes begin with what follows.
+with_address_space = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads how much a process has from /proc"),
+    pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer needs the address space that this takes away"),
+]
+
+# leave(count): bytes that the process may still have, beside what it has; leave_all(): as many as before.
+ADDRESS_SPACE = """
+import os, resource, sys
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+def leave(count):
+    with open("/proc/self/statm") as file: size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + count, hard))
+def leave_all(): resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+def fails(function):
+    try: function()
+    except MemoryError: return True
+"""
+
 
 # Marks of tests that run_under_faults().
 with_faults = [
