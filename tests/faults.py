@@ -1,4 +1,4 @@
-"""Allocations that fail, for files that run under tests/c/faults.c, which is preloaded: under_faults.py, and on_wasm2c's and on_wasmtime's."""
+"""Allocations that fail, for files that run under tests/c/faults.c, which is preloaded: under_faults.py here and in folders."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""Where there is no address space for more, that is a MemoryError, and nothing is lost. Promises P1, P2. Each in its own process."""
+"""Where there is no address space for more, that is a MemoryError, and nothing is lost. Promises P1, P2."""
 
 import sys
 
@@ -9,7 +9,8 @@ from support import ADDRESS_SPACE, NO_GIL, with_address_space
 pytestmark = with_address_space
 
 
-@pytest.mark.parametrize("make", ["VMExternRef(value)", "ref.clone()", "VMExternRef(value).into_raw()", "table.insert_without_gc(VMExternRef(value))"])
+@pytest.mark.parametrize("make", ["VMExternRef(value)", "ref.clone()", "VMExternRef(value).into_raw()",
+                                  "table.insert_without_gc(VMExternRef(value))"])
 def test_as_many_references_as_fit(run_python, make):
     run_python(ADDRESS_SPACE + f"""
 import externref

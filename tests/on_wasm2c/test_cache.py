@@ -242,7 +242,8 @@ def test_a_library_that_is_too_large_to_be_kept(run_python, cache):
 
 @root
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's file system in memory")
-@pytest.mark.parametrize("options, kept", [("size=8k", False), ("nr_inodes=1", False), ("size=1m,noexec", True), ("size=1m,ro", False)])
+@pytest.mark.parametrize("options, kept", [("size=8k", False), ("nr_inodes=1", False), ("size=1m,noexec", True),
+                                           ("size=1m,ro", False)])
 def test_a_file_system_that_cannot_hold_it(cache, built, options, kept):
     cache.mkdir(parents=True, mode=0o700)
     cache.parent.chmod(0o700)

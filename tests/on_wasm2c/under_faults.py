@@ -1,8 +1,8 @@
 """What test_faults.py runs in an interpreter of its own, where tests/c/faults.c makes allocations fail.
 
-Each allocation of an operation fails in turn, until none is left to fail: those of externref's modules alone, and
-each pair of them, then those of Python too. Whatever fails, it is a MemoryError or what the operation says of it, and it was as if nothing had been done:
-the counts, what tables and globals hold, and what the store's limits leave are what they were.
+Each allocation of an operation fails in turn, until none is left to fail: those of externref's modules alone,
+and each pair of them, then those of Python too. Whatever fails, it is a MemoryError or what the operation says of it, and it
+was as if nothing had been done: the counts, what tables and globals hold, and what the store's limits leave are what they were.
 """
 
 import contextlib

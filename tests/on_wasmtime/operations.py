@@ -1,4 +1,4 @@
-"""Operations of a store of wasmtime's, and all that one may change: for files that have something go wrong in the middle of each."""
+"""Operations of a store of wasmtime's, and all that one may change: for files that have things go wrong in each."""
 
 import gc
 import operator
