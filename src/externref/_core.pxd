@@ -101,7 +101,6 @@ ctypedef size_t (*Adopter)(const VMExternData *) noexcept
 cdef void *hold(object value, bint lends) except? NULL      # arbitrary code, but only before it holds
 cdef void *hold_registered(object value, bint lends) except? NULL    # and from_raw() knows the address
 cdef int hold_lent(void *raw, bint lends) except -1         # a new count; somebody's keeps the block
-cdef int hold_raw(void *raw, bint lends) except -1          # a raw owner's count becomes the hold's
 cdef void move_out(void *raw) noexcept                      # a hold that does not lend becomes a raw owner
 cdef void end_hold(void *raw, bint lends) noexcept          # arbitrary code, after it
 cdef void *new_record(object value, bint lends) except? NULL    # of a hold() that ends without the GIL
@@ -111,7 +110,7 @@ cdef object take_raw(void *raw, bint as_ref)                # the same for a raw
 cdef object take_handed_out(object ptr)                     # the same of a raw pointer that may be none, an int or None
 cdef object lend_value(void *raw, bint as_ref)              # the same for one that is lent; it is counted first
 cdef int lend_block(VMExternData *data) except -1           # OverflowError if it cannot lend once more
-cdef Refusal try_hold_raw(void *raw, bint lends) noexcept   # hold_raw, without its exceptions
+cdef Refusal try_hold_raw(void *raw, bint lends) noexcept   # a raw owner's count becomes the hold's
 cdef int refuse(Refusal refusal, const void *raw) except -1     # raises them
 cdef int refuse_moved() except -1
 cdef void set_adopter(Adopter adopter) noexcept             # of raw counts in tables; how many it left

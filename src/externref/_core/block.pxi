@@ -466,10 +466,9 @@ cdef int hold_lent(void *raw, bint lends) except -1:
 
 
 cdef int hold_raw(void *raw, bint lends) except -1:
-    """InvalidRawPointerError if no raw owner is left: somebody took its count by from_raw()."""
+    """A raw owner's count becomes the hold's. InvalidRawPointerError if none is left: somebody took its count by
+    from_raw()."""
     cdef Refusal refusal
-    if raw == NULL:
-        return 0
     refusal = take_raw_owner(<VMExternData *>raw, lends, 0)
     if refusal != GRANTED:
         refuse(refusal, raw)
