@@ -15,21 +15,24 @@ faults.faults_arm_two.restype = None
 OURS = str(Path(externref.__file__).parent).encode() + b"/"
 
 
+def until_it_allocates(make):
+    for _ in range(5000):
+        faults.faults_arm_two(1, 0, OURS)
+        try:
+            make()
+        except MemoryError:
+            return
+        finally:
+            faults.faults_disarm()
+    raise AssertionError("it always had some")
+
+
 def exhaust(ref):
     """References of the payload, and clones, made until nothing is left that needs no allocation: each operation then needs
     its own."""
     full = []
-    for make in (lambda: VMExternRef(ref.value), ref.clone):
-        for _ in range(5000):
-            faults.faults_arm_two(1, 0, OURS)
-            try:
-                full.append(make())
-            except MemoryError:
-                break
-            finally:
-                faults.faults_disarm()
-        else:
-            raise AssertionError("it always had some")
+    until_it_allocates(lambda: full.append(VMExternRef(ref.value)))
+    until_it_allocates(lambda: full.append(ref.clone()))
     return full
 
 

@@ -9,11 +9,16 @@ import weakref
 import externref
 import externref.ctypes
 from externref import Function, VMExternRef, VMExternRefActivationsTable, _core, abi, debug
-from support import Index, one_after_the_other
+from support import TESTS, Index, one_after_the_other
+
+sys.path.append(str(TESTS / "fuzz"))
+from core import API
 
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 free_drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 moved = ctypes.PYFUNCTYPE(externref.ctypes.moved, VMExternRef)(abi.clone_address)
+init = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
+BLOB = API["type"](b"Blob", 8, 8, None)
 
 MOST_DROPS = 3      # of payloads that an operation makes
 
@@ -47,11 +52,17 @@ class World:
         self.take = Function(abi.drop_address, "m")
         self.take_with_number = Function(abi.drop_address, "mw")    # which is nobody's
         self.owned = []     # raw counts that are to be dropped
+        self.counted, self.taken = self.ref.clone().into_raw(), []
+        self.untold = API["new_anywhere"](BLOB, init, None)     # whose address from_raw() would not accept
+        self.full, self.full_raws = [], []      # made so that nothing is left that needs no allocation
 
     def state(self):
         """What must be as before. Collects, and drops, what a failure left half done in an operation of several calls."""
         self.table.gc()
         self.drop_owned(held_drop)
+        for ref in self.taken:
+            self.counted = ref.into_raw()
+        self.taken.clear()
         gc.collect(1)
         externref.drain()
         return (externref.stats()[:3], sys.getrefcount(self.value), self.ref.strong_count, len(self.table), self.ref.moved,
@@ -66,6 +77,11 @@ class World:
         self.move_out(ref)
         (ref,) = map(VMExternRef.from_raw, map(list.pop, [self.owned]))
         return ref.value is self.value
+
+    def back_by(self, take_over):
+        """A raw count, taken over by a function of the C API; state() makes one of it again."""
+        self.taken.extend(map(take_over, [self.counted]))
+        return self.taken[0].value is self.value
 
     def insert_many(self, insert):
         """Fills the table's chunk, and empties it again."""
@@ -92,6 +108,10 @@ class World:
             (raw,) = self.owned
             # If dropping fails, then in ctypes, before the call.
             one_after_the_other(functools.partial(drop, raw), self.owned.clear)
+
+    def release(self):
+        for raw in [self.raw, self.counted, self.untold, *self.full_raws]:
+            held_drop(raw)
 
     def get(self):
         return self.value
@@ -146,6 +166,9 @@ OPERATIONS = {
     "call without the GIL": lambda w: is_value(w, Function(abi.clone_address, "r", "m", release_gil=True)(w.ref)),
     "call by ctypes": lambda w: is_value(w, moved(w.ref).value),
     "ctypes argument of any object": lambda w: VMExternRef.from_param(w.ref) is not None,
+    "wrap": lambda w: w.back_by(API["wrap"]),
+    "hand_out": lambda w: API["hand_out"](w.untold) == 0 and VMExternRef.clone_from_raw(w.untold).strong_count == 2,
+    "wrap_clone": lambda w: is_value(w, API["wrap_clone"](w.raw).value),
     "table": lambda w: len(VMExternRefActivationsTable()) == 0,
     "insert_without_gc": lambda w: w.insert_many(w.table.insert_without_gc),
     "insert_with_gc": lambda w: w.insert_many(w.table.insert_with_gc),

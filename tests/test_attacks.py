@@ -35,6 +35,13 @@ class Thing:
     pass
 
 
+def store_as_compiled_code(table, raw):
+    """Into the chunk of a table that has one, with room."""
+    place = ctypes.c_size_t.from_address(table.address + abi.ACTIVATIONS_NEXT_OFFSET)
+    ctypes.c_size_t.from_address(place.value).value = raw
+    place.value += ctypes.sizeof(ctypes.c_size_t)
+
+
 def address_of(foreign, name):
     return ctypes.cast(getattr(foreign, name), ctypes.c_void_p).value
 
@@ -232,12 +239,10 @@ class TestTables:
         table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
         table.insert_without_gc(VMExternRef(0))
         raw = ref.as_raw()
-        place = ctypes.c_size_t.from_address(table.address + abi.ACTIVATIONS_NEXT_OFFSET)
         state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
         before = state.value
         state.value |= 2**22 - 1
-        ctypes.c_size_t.from_address(place.value).value = ref.clone().into_raw()
-        place.value += ctypes.sizeof(ctypes.c_size_t)
+        store_as_compiled_code(table, ref.clone().into_raw())
         with pytest.raises(OverflowError, match="no room to say so"):
             VMExternRef.from_raw(raw)
         taken = ref.clone().into_raw()      # another count is nobody's but compiled code's
@@ -245,6 +250,32 @@ class TestTables:
         state.value = before
         assert table.gc(roots=[raw]) == 1 and ref.strong_count == 2
         del table
+
+    def test_a_table_that_goes_drops_what_it_could_not_adopt(self):
+        table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
+        table.insert_without_gc(VMExternRef(0))
+        raw = ref.as_raw()
+        state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
+        before = state.value
+        state.value |= 2**22 - 1
+        store_as_compiled_code(table, ref.clone().into_raw())
+        with pytest.raises(OverflowError, match="lent as often"):
+            table.sweep()
+        assert ref.strong_count == 2
+        del table
+        assert ref.strong_count == 1
+        state.value = before
+
+    def test_what_is_only_lent_is_no_tables(self):
+        # Compiled code stored a pointer without a count.
+        table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
+        table.insert_without_gc(VMExternRef(0))
+        store_as_compiled_code(table, ref.as_raw())
+        for use in (table.sweep, table.gc, partial(table.insert_precise_stack_root, 0)):
+            with pytest.raises(InvalidRawPointerError, match="no owner to take over"):
+                use()
+        del table
+        assert ref.strong_count == 1
 
     def test_a_place_is_not_used_up_by_a_finalizer_after_it_was_found(self):
         table = VMExternRefActivationsTable()

@@ -190,6 +190,17 @@ def test_take_object_of_a_count_that_is_pythons(capi):
     del ref
 
 
+def test_what_an_extension_makes_and_is_lent_is_noted(capi):
+    with debug.track() as tracker:
+        capi.unwrap(VMExternRef([7]).clone())
+        ref = VMExternRef([7])
+        capi.unwrap(ref)
+        raw = capi.new_with(capi.type(b"Blob", 8, 8, "nothing"), bool)
+        assert [[event.what for event in block.history] for block in tracker.live()] == [["made", "lent"], ["made"]]
+        capi.release(raw)
+    del ref
+
+
 def test_release_is_immediate(capi, native, make_payload):
     dropped = []
     raw = capi.from_object(make_payload(dropped, "payload"))

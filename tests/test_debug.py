@@ -684,6 +684,39 @@ print(tuple(stats()), len(tracker.mistakes()))
     assert out == "0 1\nreleased\n(0, 0, 0, 0) 1\n"
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_what_compiled_code_dropped_of_pythons_is_freed_where_nothing_is_kept(tracked):
+    """As it must be for who drops rightly: the drain frees it, and once. If somebody tracks, it is said."""
+    out, err = run_alone(STOLEN + f"""
+import contextlib
+class Plain:
+    __slots__ = ()      # so that the collector does not look at who has it
+    def __del__(self):
+        print("released")
+with debug.track() if {tracked} else contextlib.nullcontext():
+    ref = VMExternRef(Plain())
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(ref))   # it lives for ever: its end would be that of a block that is gone
+    drop(ref.as_raw())
+    drain()
+    print(stats().live_blocks)
+""")
+    assert out == "released\n0\n"
+    assert err.startswith("externref: compiled code dropped a reference that Python still owns: Plain made at") == tracked
+
+
+def test_calls_of_the_packages_own_are_not_said():
+    out, _ = run_alone(STOLEN + """
+import os, externref
+own = os.path.join(os.path.dirname(externref.__file__), "its_own.py")
+exec(compile("def make(): return VMExternRef([7])", own, "exec"))
+with debug.track(guard=9) as tracker:
+    raw = make().into_raw()
+    drop(raw); drain(); drop(raw)
+print(*tracker.mistakes())
+""")
+    assert out.startswith("compiled code dropped a freed reference: list made at <string>:") and "its_own" not in out
+
+
 def test_what_compiled_code_owns_beside_what_it_dropped_of_pythons_stays_its_own():
     out, _ = run_alone(STOLEN + """
 with debug.track(guard=9) as tracker:

@@ -99,6 +99,13 @@ def test_released_by_the_helper_while_the_main_thread_is_in_c(foreign, auto):
         drop_while_in_c(foreign, Noted())
 
 
+def test_thousands_released_by_the_helper_while_the_main_thread_is_in_c(auto):
+    threads = Noted()
+    raws = [VMExternRef(payload).into_raw() for payload in [Where(threads), *range(2500)]]     # the last dropped comes first
+    *_, released_on = one_after_the_other(*[partial(held_drop, raw) for raw in raws], waiting(threads))
+    assert released_on != threading.get_ident() and externref.stats().pending_drops == 0
+
+
 pythonapi = ctypes.PyDLL(None)
 add_pending_call = partial(
     ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(("Py_AddPendingCall", pythonapi)),
@@ -226,23 +233,23 @@ def test_a_helper_that_cannot_start_leaves_it_to_pending_calls(run_python, forei
         class P:
             def __del__(self): dropped.append(threading.current_thread() is threading.main_thread())
         dropped = []
-        raws = [VMExternRef(P()).into_raw() for _ in range(3)]
-        def at_once(raw):
-            drop(raw)
-            while not dropped: pass
+        raws = [VMExternRef(P()).into_raw() for _ in range(4)]
+        def at_once(raws):
+            list(map(drop, raws))       # from C: the second finds that none could be started
+            while len(dropped) < 2: pass
         size = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         limits = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (size + (4 << 20), limits[1]))
-        at_once(raws[0])
+        at_once(raws[:2])
         assert len(os.listdir("/proc/self/task")) == 1
         resource.setrlimit(resource.RLIMIT_AS, limits)
         externref.drain()
-        lib.drop_detached(raws[1])      # it is tried again
-        while len(dropped) < 2: pass
+        lib.drop_detached(raws[2])      # it is tried again
+        while len(dropped) < 3: pass
         names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
         print(dropped, "externref-drain\\n" in names)
-        VMExternRef.from_raw(raws[2])
-    """, foreign._name) == "[True, True] True\n"
+        VMExternRef.from_raw(raws[3])
+    """, foreign._name) == "[True, True, True] True\n"
 
 
 def test_a_subprocess_of_a_finalizer_gets_signals(run_python, foreign):
@@ -487,6 +494,15 @@ def test_schedule_is_not_released_by_the_helper(foreign):
     assert threads == [threading.get_ident()]
 
 
+def test_what_the_main_thread_dropped_before_a_function_was_set():
+    threads = Noted()
+    held_drop_it = partial(held_drop, VMExternRef(Where(threads)).into_raw())
+    # From C, so that the main thread's own pending call comes after it.
+    one_after_the_other(held_drop_it, partial(externref.set_drain, externref.drain))
+    compute(threads)
+    assert threads != [threading.get_ident()]
+
+
 def test_tk_recipe(foreign):
     # Tcl lets no other thread delete an interpreter; so nothing of Python's may run on the helper.
     tkinter = pytest.importorskip("tkinter")
@@ -610,6 +626,23 @@ FORKS = {
     for _ in range(2):      # no Python code runs between these and the fork, nor does a helper any more
         os.register_at_fork(before=partial(drop_with_gil, VMExternRef(Meets()).into_raw()))
     child = os.fork(); wait(2)""",
+    "on another thread, with a drop pending": """
+    externref.set_drain("main")
+    pending = partial(ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address), VMExternRef(P()).into_raw())
+    children = []
+    def fork():
+        children.extend(map(operator.call, [pending, os.fork]))
+        if not children[-1]: os._exit(0)
+    warnings.simplefilter("ignore")             # there is another thread, and that is the program's affair
+    thread = threading.Thread(target=fork)
+    thread.start(); thread.join()               # in C: the main thread runs no pending call
+    child = children[-1]
+    wait(1)""",
+    "by C code that let the GIL go, with a drop pending": """
+    externref.set_drain("main")
+    pending = partial(ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address), VMExternRef(P()).into_raw())
+    _, child = map(operator.call, [pending, libc.fork])
+    wait(1)""",
     "in a finalizer": """
     class Forks:
         def __del__(self):
@@ -646,6 +679,58 @@ def test_fork_in_a_finalizer_on_the_helper(run_python, foreign):
     drop(); wait_in_c(2)
     print("parent")
     """, foreign._name) == "child parent\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_fork_as_the_helper_falls_asleep(run_python, foreign):
+    # What a finalizer left in the thread's locals goes then.
+    assert run_python(FORK + """
+    local = threading.local()
+    class Forks:
+        def __del__(self):
+            global child
+            child = os.fork()
+            note(threading.current_thread() is threading.main_thread())
+            if not child:
+                os.write(1, b"child ")
+    class Leaves:
+        def __del__(self): local.forks = Forks()
+    warnings.simplefilter("ignore")             # there is another thread: the main one
+    drop_leaves = partial(drop_on_thread, VMExternRef(Leaves()).into_raw())
+    assert list(map(operator.call, [drop_leaves, partial(queue.get, timeout=20)])) == [0, False]
+    reap(child)
+    drop(); wait_in_c(2)
+    print("parent")
+    """, foreign._name) == "child parent\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the names of threads are found in /proc")
+def test_the_helper_ends_while_another_hook_of_a_fork_runs(run_python, foreign):
+    # It is in a finalizer for longer than a fork waits for it.
+    run_python("""if True:
+    import glob, os, threading
+    entered, go_on = threading.Event(), threading.Event()
+    def is_there():
+        names = []
+        for path in glob.glob("/proc/self/task/*/comm"):
+            with open(path) as file: names.append(file.read())
+        return "externref-drain\\n" in names
+    def end_it():
+        assert is_there()
+        go_on.set()
+        while is_there(): time.sleep(0.01)
+    os.register_at_fork(before=end_it)      # before the package is there: it is called after the package's
+""" + FORK[len("if True:"):] + """
+    class Stuck:
+        def __del__(self):
+            entered.set(); go_on.wait(20); note(0)
+    assert drop_on_thread(VMExternRef(Stuck()).into_raw()) == 0
+    while not entered.is_set(): time.sleep(0.1)
+    warnings.simplefilter("ignore")
+    child = os.fork()
+    drop(); wait_in_c(2)
+    if child: reap(child)
+    """, foreign._name)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import externref
-from externref import Function, MovedError, VMExternRef
+from externref import Function, InvalidRawPointerError, MovedError, VMExternRef
 
 WORD_MAX = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 
@@ -19,6 +19,13 @@ def function(foreign):
         return Function(ctypes.cast(getattr(foreign, name), ctypes.c_void_p).value, *args, **kwargs)
 
     return function
+
+
+def test_a_result_that_is_only_lent(function):
+    ref = VMExternRef(["x"])
+    with pytest.raises(InvalidRawPointerError, match="no owner to take over"):
+        function("identity", "w", "m")(ref.as_raw())
+    assert ref.strong_count == 1
 
 
 @pytest.mark.parametrize("release_gil", [False, True])

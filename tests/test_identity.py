@@ -202,6 +202,7 @@ def test_value_is_an_attribute_as_any_other():
     assert inspect.isgetsetdescriptor(VMExternRef.value) and inspect.isdatadescriptor(descriptor)
     assert descriptor.__get__(ref) == descriptor.__get__(ref, VMExternRef) == VMExternRef.value.__get__(ref) == "x"
     assert descriptor.__get__(None, VMExternRef) is VMExternRef.value and descriptor.__name__ == "value"
+    assert descriptor.__doc__ == VMExternRef.value.__doc__
     assert "The value in the box" in pydoc.render_doc(VMExternRef)
     for change in (lambda: setattr(ref, "value", 1), lambda: descriptor.__set__(ref, 1)):
         with pytest.raises(AttributeError, match="attribute 'value' of 'externref.VMExternRef' objects is not writable"):

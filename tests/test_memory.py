@@ -97,6 +97,54 @@ clones.clear()
 """, failing_alloc, foreign._name, env={"LD_PRELOAD": str(failing_alloc)})
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux's")
+@pytest.mark.skipif(NO_GIL, reason="without a GIL CPython has its own allocator alone")
+def test_no_memory_to_release_a_function_of_set_drain(run_python, failing_alloc):
+    # The helper has the last reference, and needs a block to have it released elsewhere.
+    assert run_python(PRELUDE + """
+import weakref
+from queue import SimpleQueue
+sys.path.append(sys.argv[2])
+from core import API
+fails = ctypes.c_int.in_dll(ctypes.CDLL(sys.argv[1]), "aligned_alloc_fails")
+queue, full = SimpleQueue(), []
+class Schedule:
+    def __call__(self):
+        externref.set_drain("main")
+        fails.value = 1
+        try:
+            while True: full.append(API["from_object"](1))
+        except MemoryError:
+            queue.put("full")
+schedule = Schedule()
+weak = weakref.ref(schedule)
+first, second = VMExternRef(1).into_raw(), VMExternRef(2).into_raw()
+externref.set_drain(schedule)
+del schedule
+drop(first)
+queue.get(timeout=20)
+externref.set_drain(lambda: queue.put("next"))      # called when the helper is through with the other
+drop(second)
+queue.get(timeout=20)
+print(weak() is not None)
+fails.value = 0
+for raw in full: drop(raw)
+externref.drain()
+""", failing_alloc, TESTS / "fuzz", env={"LD_PRELOAD": str(failing_alloc)}) == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(sys, "getallocatedblocks") or NO_GIL, reason="needs CPython's count of its blocks, and wrappers in slabs")
+def test_what_counts_for_wrappers_is_bounded(run_python):
+    run_python(PRELUDE + """
+import gc
+gc.set_threshold(1_000_000_000)
+value = []
+before = sys.getallocatedblocks()
+refs = [VMExternRef(value) for _ in range(9 * 2**16)]
+assert sys.getallocatedblocks() - before < 2**14
+""")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ, reason="LD_PRELOAD is Linux's")
 def test_an_allocator_that_asks_for_what_c11_says(run_python, compilers):
     # AddressSanitizer's, preloaded for somebody else's extension, ends the process else.
@@ -128,6 +176,15 @@ result = fail_in_turn(
     lambda: {operation}, lambda: (externref.stats(), sys.getrefcount(value), ref.strong_count, other.moved))
 if type(result) is int and result:      # a raw pointer: it must be one that is accepted
     assert VMExternRef.clone_from_raw(result).value is value
+""")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python lacks _testcapi")
+def test_each_allocation_of_the_first_pointer_that_is_handed_out_fails_in_turn(run_python):
+    run_python(PRELUDE + FAIL_IN_TURN + """
+ref = VMExternRef(["kept"])
+raw = fail_in_turn(ref.as_raw, lambda: (externref.stats(), ref.strong_count))
+assert VMExternRef.clone_from_raw(raw) == ref
 """)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from operations import MOST_DROPS, OPERATIONS, World, held_drop, is_value
+from operations import MOST_DROPS, OPERATIONS, World, is_value
 from safe_points import INTERRUPTS, interrupt_in_turn
 
 
@@ -18,4 +18,4 @@ def test_an_interrupt_at_each_place(interrupting, name, by):
 
     world = World()
     assert interrupt_in_turn(interrupting, INTERRUPTS[by], OPERATIONS[name], world, World.state, check) > 3
-    held_drop(world.raw)
+    world.release()

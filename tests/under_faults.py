@@ -5,19 +5,44 @@ then, in turn, those of Python too. Whatever fails, it is a MemoryError, and it 
 compiled code dropped is dropped all the same.
 """
 
+import gc
 import itertools
 import sys
 
 import pytest
 
-from faults import OURS, attempt, exhaust
-from operations import MOST_DROPS, OPERATIONS, WRITTEN_IN_PYTHON, World, held_drop, is_value
+from externref import VMExternRef, debug
+from faults import OURS, attempt, exhaust, faults, until_it_allocates
+from operations import API, MOST_DROPS, OPERATIONS, WRITTEN_IN_PYTHON, World, is_value
+
+
+def exhaust_all(world):
+    """exhaust(), and what C code makes references of, and room in the set of addresses that were handed out."""
+    gc.collect()        # what others left of that set
+    world.full = exhaust(world.ref)
+    until_it_allocates(lambda: world.full_raws.append(API["from_object"](world.value)))
+    if not any(makes_the_set_grow(ref) for ref in world.full):
+        raise AssertionError("it always had room")
+
+
+def makes_the_set_grow(ref):
+    """Hands out the address, unless that needs memory in the set of such addresses."""
+    for n in itertools.count(1):
+        faults.faults_arm_two(n, 0, None)
+        try:
+            ref.as_raw()
+            return False
+        except MemoryError as error:
+            if "hand out" in str(error):
+                return True
+        finally:
+            faults.faults_disarm()
 
 
 def fail(name, only, pairs):
     """For each n the n-th allocation fails; with pairs for each m the m-th after it, too. How many did."""
     world = World()
-    world.full = exhaust(world.ref)
+    exhaust_all(world)
     total = 0
     for first in itertools.count(1):
         for second in itertools.count(1) if pairs else [0]:
@@ -34,8 +59,55 @@ def fail(name, only, pairs):
                 break
         if not failed:
             break
-    held_drop(world.raw)
+    world.release()
     return total
+
+
+def test_the_first_records_fail():
+    """Before all others: what they are in is made with the first, and stays."""
+    value = ["value"]
+    with debug.track() as tracker:
+        for n in itertools.count(1):
+            # The one after it fails, too, or it would be made there.
+            done, failed = attempt(lambda value: VMExternRef(value).value is value, value, n, 1, OURS)
+            assert done or failed
+            if not failed:
+                break
+        assert tracker.live() == []
+
+
+def test_what_is_told_of_the_tracked_fails():
+    value = ["value"]
+    with debug.track() as tracker:
+        ref = VMExternRef(value)
+        for tell in (lambda _: len(tracker.live()) == 1, lambda _: debug.describe(ref) != "", lambda _: VMExternRef(value).value is value):
+            for n in itertools.count(1):
+                done, failed = attempt(tell, None, n, 0, OURS)
+                assert done or failed
+                if not failed:
+                    break
+            assert done and n > 1
+
+
+def test_what_counts_for_wrappers_fails():
+    """Then they do not count, and there is nothing else to it."""
+    world, threshold = World(), gc.get_threshold()
+    exhaust_all(world)
+    gc.set_threshold(1_000_000)
+    del world.full[-20:]
+    gc.collect()        # so that clones need no other memory: theirs is not kept for other references
+    refs, failed = [], 0
+    try:
+        for _ in range(20):
+            faults.faults_arm_two(1, 0, None)
+            ref = world.ref.clone()
+            failed += faults.faults_disarm()
+            refs.append(ref)
+    finally:
+        faults.faults_disarm()
+        gc.set_threshold(*threshold)
+    assert failed >= 2      # one in eight
+    world.release()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -28,12 +28,15 @@ NESTED = 4      # finalizers in finalizers that go on with the bytes
 
 def c_api():
     """The functions of externref_api.h, by name."""
-    names = ["from_object", "wrap", "wrap_clone", "unwrap", "object", "type", "new_with", "release", "take_object"]
+    names = ["from_object", "wrap", "wrap_clone", "unwrap", "object", "type", "new_with", "release", "take_object", "type_with",
+             "new_anywhere", "hand_out"]
     types = {"from_object": (ctypes.c_void_p, ctypes.py_object), "wrap": (ctypes.py_object, ctypes.c_void_p),
              "wrap_clone": (ctypes.py_object, ctypes.c_void_p), "release": (None, ctypes.c_void_p),
-             "take_object": (ctypes.py_object, ctypes.c_void_p)}
+             "take_object": (ctypes.py_object, ctypes.c_void_p), "hand_out": (ctypes.c_int, ctypes.c_void_p),
+             "type": (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p),
+             "new_anywhere": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)}
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    table = (ctypes.c_void_p * 12).from_address(pointer(externref._core._C_API, b"externref._core._C_API"))
+    table = (ctypes.c_void_p * (3 + len(names))).from_address(pointer(externref._core._C_API, b"externref._core._C_API"))
     return {name: ctypes.PYFUNCTYPE(*types[name])(table[3 + i]) for i, name in enumerate(names) if name in types}
 
 

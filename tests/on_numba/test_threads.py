@@ -1,6 +1,7 @@
 """Nopython code on many threads, without the GIL. Promises P1, P2."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numba import njit, prange
 import externref
 import externref.numba as ern
 from externref import VMExternRef
+from support import one_after_the_other
 
 
 @pytest.mark.filterwarnings("ignore:The TBB threading layer:numba.core.errors.NumbaWarning")
@@ -45,12 +47,13 @@ def test_threads_without_the_gil(copies, ref):
     assert ref.strong_count == 2
 
 
-def test_last_drop_without_the_gil(copies, make_payload):
-    @njit(nogil=True)
-    def drop_all(refs):
-        while len(refs):
-            refs.pop()
+@njit(nogil=True)
+def drop_all(refs):
+    while len(refs):
+        refs.pop()
 
+
+def test_last_drop_without_the_gil(copies, make_payload):
     dropped = []
     refs = copies(VMExternRef(make_payload(dropped, "payload")), 10)
     thread = threading.Thread(target=drop_all, args=(refs,))
@@ -58,3 +61,16 @@ def test_last_drop_without_the_gil(copies, make_payload):
     thread.join()
     externref.drain()
     assert dropped == ["payload"]
+
+
+def test_stats_counts_a_block_whose_last_owners_were_dropped_without_the_gil(copies, ref):
+    drop_all(copies(ref, 1))        # compiled, when what is counted is dropped
+    externref.drain()
+    before = externref.stats()
+    refs = copies(VMExternRef("alone"), 10)
+    refs.append(ref)
+    # From C, so that no pending call drains between.
+    _, stats = one_after_the_other(partial(drop_all, refs), externref.stats)
+    assert stats.pending_drops == 1 and stats.live_blocks == before.live_blocks + 1
+    externref.drain()
+    assert externref.stats() == before

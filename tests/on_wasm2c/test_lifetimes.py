@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 import externref
-from externref import VMExternRef, wasm2c
+from externref import VMExternRef, VMExternRefActivationsTable, wasm2c
 from support import Calling
 
 MILLION = 1_000_000
@@ -24,6 +24,20 @@ def test_a_reference_that_went_in_is_dropped_by_a_collection(references, store, 
     exports.id(make_payload(dropped))
     assert dropped == []
     assert store.gc() == 2 and len(dropped) == 2 and store.gc() == 0
+
+
+def test_the_collector_is_told_of_what_a_stores_table_has(references, store):
+    exports, thing, lent = references(), Thing(), Thing()
+    ref = VMExternRef(lent)
+    ref.as_raw()
+    exports.save(0, thing)
+    exports.save(1, ref)
+    for _ in range(2):
+        assert [type(owner) for owner in gc.get_referrers(thing)].count(VMExternRefActivationsTable) == 1
+        # What compiled code may have is nobody's that the collector can see.
+        assert VMExternRefActivationsTable not in [type(owner) for owner in gc.get_referrers(lent)]
+        for _ in range(600):        # more than the table's chunk has room for: it is emptied into the set
+            exports.drop(exports)
 
 
 @pytest.mark.parametrize("keep, forget", [
@@ -611,7 +625,7 @@ def test_a_store_runs_that_the_collector_is_about_to_clear(run_python):
     clear it."""
     assert run_python("""
 import gc, threading, weakref
-from externref import VMExternRef, wasm2c
+from externref import VMExternRef, VMExternRefActivationsTable, wasm2c
 gc.disable()
 functions, dropped, taken = [], [], []
 go, inside, cleared = threading.Event(), threading.Event(), threading.Event()
