@@ -266,6 +266,20 @@ def test_a_tracker_that_did_not_begin_or_ended():
         tracker.__exit__()
 
 
+def test_many_places():
+    """More than their table begins with: some share a bucket, and leave it in another order than they came."""
+    program = compile("\n".join(["refs.append(VMExternRef(None))"] * 500), "many.py", "exec")
+    with debug.track() as tracker:
+        for _ in range(2):
+            refs = []
+            exec(program, {"refs": refs, "VMExternRef": VMExternRef})
+            assert [block.history[0].calls[0][2] for block in tracker.live()] == list(range(1, 501))
+            del refs[::2]
+            assert [block.history[0].calls[0][2] for block in tracker.live()] == list(range(2, 501, 2))
+            del refs
+            assert tracker.live() == []
+
+
 def test_an_end_that_is_interrupted(monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
