@@ -280,7 +280,7 @@ cdef class VMExternRefActivationsTable:
         """Moves the wrapper's handle in; the chunk has room. The sections of both."""
         cdef VMExternData *data = <VMExternData *>ref._data
         if data == NULL:
-            refuse_moved()
+            refuse_moved()    # not reached: without a GIL alone
         if self.lends:
             lend_block(data)
         slot_store(&ref._data, NULL)

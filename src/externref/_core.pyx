@@ -188,8 +188,8 @@ cdef class Borrow:
         raw = hold_registered(self.ref, True)
         # Another thread may have opened it meanwhile.
         if not atomic_pointer_replace(&self.held, NULL, raw):
-            end_hold(raw, True)
-            self.refuse_open()
+            end_hold(raw, True)     # not reached: without a GIL alone
+            self.refuse_open()      # not reached: the same
         return ptr
 
     cdef int refuse_open(self) except -1:

@@ -96,7 +96,7 @@ static inline int refset_init(RefSet *set, size_t count)
     set->entries = NULL;
     set->capacity = set->count = 0;
     if (count > SIZE_MAX / 64) {
-        return -1;
+        return -1; /* not reached: there is not so much memory */
     }
     while (capacity < 2 * count) {
         capacity *= 2;

@@ -106,9 +106,10 @@ cdef object take_held(void *raw, bint as_ref):
     if as_ref or payload == NULL:
         return wrap_held(data)
     if FREE_THREADED:
-        Py_INCREF(payload)      # first: raw owners that keep it may let it go at once
-        Py_XDECREF(drop_handle(data))
-        return own_reference(payload)
+        # First, since raw owners that keep it may let it go at once.
+        Py_INCREF(payload)                  # not reached: without a GIL alone
+        Py_XDECREF(drop_handle(data))       # not reached: the same
+        return own_reference(payload)       # not reached: the same
     reference = drop_handle(data)
     # None if raw owners keep it; they cannot let it go before the GIL does.
     return own_reference(reference) if reference != NULL else <object>payload
@@ -132,8 +133,8 @@ cdef object take_raw(void *raw, bint as_ref):
         return own_reference(free_block(data))      # the block's reference moves out
     value = <object>payload
     if EXTERNREF_DECREMENT(&data.ref_count) == 1:
-        EXTERNREF_ACQUIRE(&data.ref_count)
-        Py_XDECREF(free_block(data))
+        EXTERNREF_ACQUIRE(&data.ref_count)      # not reached: all others drop at this moment
+        Py_XDECREF(free_block(data))            # not reached: the same
     return value
 
 

@@ -172,7 +172,7 @@ def main_thread():
 
 
 if not helper_setup(main_thread(), drain_for_helper, schedule_for_helper):
-    raise MemoryError("no memory for the lock of externref's helper thread")
+    raise MemoryError("no memory for the lock of externref's helper thread")    # not reached: at first there is memory
 
 
 # --- Forks and the end --------------------------------------------------------------

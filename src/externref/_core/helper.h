@@ -291,12 +291,12 @@ static int helper_keep_interpreter(void)
 }
 
 /* Why it does not, if that is not for want of memory. */
-static int helper_is_too_late(void)
+static int helper_is_too_late(void) /* not reached: from 3.15 on */
 {
 #if defined(HELPER_GUARDS)
     return Py_IsFinalizing() || !Py_IsInitialized();
 #else
-    return 0;
+    return 0; /* not reached: the same */
 #endif
 }
 
@@ -317,17 +317,19 @@ static int helper_with_gil(Helper *self, void (*act)(Helper *))
 {
     int forked;
     if (!helper_keep_interpreter()) {
-        if (helper_is_too_late()) {
-            self->thread_state = NULL; /* the interpreter's, which has ended it */
-            atomic_flag_swap(&helper.closed, 1);
+        if (helper_is_too_late()) { /* not reached: from 3.15 on */
+            /* It was the interpreter's, which has ended it. */
+            self->thread_state = NULL; /* not reached: the same */
+            atomic_flag_swap(&helper.closed, 1); /* not reached: the same */
         }
-        return 1; /* else the next tick tries again */
+        /* Else the next tick tries again. */
+        return 1; /* not reached: the same */
     }
     if (self->thread_state == NULL) {
         self->thread_state = PyThreadState_New(helper.interpreter);
         if (self->thread_state == NULL) {
-            helper_let_go();
-            return 1; /* no memory: likewise */
+            helper_let_go(); /* not reached: CPython 3.11 crashes before, in PyThreadState_New() without memory */
+            return 1; /* not reached: the same; no memory: likewise */
         }
     }
     PyEval_RestoreThread(self->thread_state);
@@ -357,7 +359,8 @@ static void helper_wait(Helper *self, long state, long long microseconds)
     go_on = helper_must_stop() || (state == HELPER_ASLEEP && helper_has_work(self));
     if ((go_on || PyThread_acquire_lock_timed(helper.lock, microseconds, 0) != PY_LOCK_ACQUIRED) &&
         !atomic_flag_replace(&helper.state, state, HELPER_AWAKE)) {
-        PyThread_acquire_lock(helper.lock, WAIT_LOCK); /* of who posts just now */
+        /* Of who posts just now. */
+        PyThread_acquire_lock(helper.lock, WAIT_LOCK); /* not reached: at that moment alone */
     }
 }
 
@@ -459,7 +462,7 @@ static int helper_start_thread(void)
     sigset_t before;
     int error = pthread_attr_init(&attributes);
     if (error != 0) {
-        return 0;
+        return 0; /* not reached: glibc's does not fail */
     }
     error = pthread_attr_setstacksize(&attributes, HELPER_STACK);
     if (error == 0) {
@@ -486,7 +489,7 @@ static void helper_pause(long microseconds)
 
 static void helper_start_or_wake(void)
 {
-    for (;;) {
+    for (;;) { /* not reached: once more, that is, for another thread that pushes at this moment */
         long state = atomic_flag_load(&helper.state), next = HELPER_NONE;
         int full = 0;
         if (state == HELPER_ASLEEP) {
@@ -501,7 +504,7 @@ static void helper_start_or_wake(void)
             return;
         }
         if (!atomic_flag_replace(&helper.state, state, HELPER_BUSY)) {
-            continue;
+            continue; /* not reached: another thread pushes at this moment */
         }
         if (state == HELPER_ENDED) {
             helper_join_thread();
@@ -695,7 +698,7 @@ static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*sch
     helper.interpreter = PyInterpreterState_Get();
     helper.lock = PyThread_allocate_lock();
     if (helper.lock == NULL) {
-        return 0;
+        return 0; /* not reached: at first there is memory */
     }
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK);
 #if defined(HELPER_GUARDS)
@@ -707,7 +710,7 @@ static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*sch
 #if !defined(_WIN32)
     pthread_sigmask(SIG_SETMASK, NULL, &helper.mask);
     if (pthread_atfork(helper_prepare_fork, helper_in_parent, helper_in_child) != 0) {
-        return 0;
+        return 0; /* not reached: at first there is memory */
     }
 #endif
     return 1;

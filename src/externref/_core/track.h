@@ -230,7 +230,7 @@ static void place_let_go(Place *place)
         Place **link = &track.places[track_bucket(place->hash)];
         while (*link != place) {
             if (*link == NULL) {
-                return; /* of a table that track_in_child() forgot */
+                return; /* not reached: who forks has no event of a table that is forgotten */
             }
             link = &(*link)->next;
         }
@@ -635,7 +635,7 @@ static int track_give_back(VMExternData *data)
             return 1;
         }
     }
-    return 0;
+    return 0; /* not reached: the handles end at this moment */
 }
 
 /* Says that a drop took a handle's count. */

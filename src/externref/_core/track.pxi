@@ -210,7 +210,7 @@ cdef object tracked_give_raw(VMExternRef self):
 # type after a thousand changes.
 cdef PyMethodDef *as_raw_definition = (<PyMethodDescrObject *><PyObject *>VMExternRef.__dict__["as_raw"]).d_method
 if as_raw_definition.ml_flags != METH_FASTCALL | METH_KEYWORDS:
-    raise SystemError("externref was built by a Cython that makes methods in a way not known to it")
+    raise SystemError("externref was built by a Cython not known to it, by its methods")  # not reached: it is known
 cdef Method own_as_raw = <Method>(<void **>&as_raw_definition.ml_meth)[0]
 
 
@@ -352,7 +352,7 @@ cdef class _Tracking:
 
 
 if not track_at_forks():
-    raise MemoryError("no memory for what externref does at a fork")
+    raise MemoryError("no memory for what externref does at a fork")     # not reached: at first there is memory
 
 
 def _is_tracking():
@@ -461,7 +461,7 @@ def _registered():
         if found.length <= found.room:
             break
         for i in range(found.room):
-            Py_XDECREF(found.looks[i].payload_class)
+            Py_XDECREF(found.looks[i].payload_class)    # not reached: without a GIL alone
         free(found.looks)
         found.looks = <TypedLook *>malloc(found.length * sizeof(TypedLook))
         if found.looks == NULL:

@@ -311,7 +311,7 @@ cdef int prepare_type() except -1:
     cls.tp_richcompare = wrapper_richcompare
     make_collected(VMExternRef, wrapper_traverse, wrapper_clear)
     if not wrapper_fits(<PyTypeObject *>VMExternRef):
-        raise SystemError("externref was built by a Cython that lays out classes in a way not known to it")
+        raise SystemError("externref was built by a Cython not known to it, by its classes")  # not reached: it is known
     Py_SET_TYPE(<PyObject *>VMExternRef, <PyTypeObject *>ReferenceType)
 
 
