@@ -66,7 +66,7 @@ def test_contributors_are_told_of_programs_and_files_that_exist():
     for path in named:
         assert (ROOT / path).exists(), path
     steps = {path.name for path in (ROOT / ".ci").iterdir()} - {
-        "chroot", "contents", "contributing", "copy", "extra", "freethreaded-python", "platforms", "python", "readme", "sdist", "tsan-suppressions", "wheels"}
+        "chroot", "contents", "contributing", "copy", "extra", "freethreaded-python", "platforms", "python", "readme", "sdist", "tsan-suppressions", "valgrind-suppressions", "wheels"}
     assert steps == {path.removeprefix(".ci/") for path in named if path.startswith(".ci/")}
 
 
