@@ -424,7 +424,7 @@ class TestFinalizers:
         for _ in range(300_000):
             cell = types.CellType(ref)
             ref = VMExternRef(cell)
-            watchers.append(weakref.ref(ref, (lambda cell: lambda _: None)(cell)))
+            watchers.append(weakref.ref(ref, partial(lambda cell, _: None, cell)))
         del cell, ref
         assert externref.stats().live_blocks == 0
         del watchers
