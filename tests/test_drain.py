@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import os
 import sys
+import sysconfig
 import threading
 import time
 from functools import partial
@@ -17,7 +18,7 @@ import pytest
 
 import externref
 from externref import VMExternRef, abi
-from support import forks_beside_threads, one_after_the_other
+from support import TESTS, forks_beside_threads, one_after_the_other, run_compiler
 
 libc = ctypes.CDLL(None)
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)      # with the GIL held
@@ -775,6 +776,33 @@ def test_many_forks_while_threads_drop(run_python, foreign):
     stop = True
     thread.join()
     """, foreign._name)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not sysconfig.get_config_var("Py_ENABLE_SHARED"),
+                    reason="only where CPython is a shared library one of its functions can be another's")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="something else is preloaded")
+def test_fork_while_another_thread_adds_a_pending_call(run_python, foreign, compilers, tmp_path):
+    # It has noted that it does, and is not in the child: nobody there may wait for that call.
+    library = tmp_path / "asking.so"
+    run_compiler(compilers[0], "-shared", "-fPIC", TESTS / "c/asking.c", "-o", library)
+    run_python(FORK + """
+    warnings.simplefilter("ignore")
+    asking = ctypes.CDLL(sys.argv[2])
+    externref.set_drain("main")
+    lib.drop_detached.argtypes = [ctypes.c_void_p]
+    raw = VMExternRef(P()).into_raw()
+    asking.stop_who_asks()
+    lib.drop_detached(raw)
+    asking.await_who_asks()
+    child = os.fork()
+    if child:
+        asking.let_go()
+        wait(1)
+        reap(child)
+    else:
+        wait(1); drop(); wait(2)
+        assert dropped == [True] * 2
+    """, foreign._name, library, env={"LD_PRELOAD": str(library)})
 
 
 # --- The interpreters of a process
