@@ -1,4 +1,4 @@
-"""Shows that the tests of hazards.toml would tell: each break is made in a copy of the tree, and one must fail.
+"""Shows that the tests of the tables of hazards would tell: each break is made in a copy of the tree, and one must fail.
 
 undo.py [NAME...]: the rows, all of them by default. It needs the extra `test`, but not the package, which it builds.
 A table of verdicts is printed; the exit status is 1 if a row survives, or its tests fail on the code as it is.
@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
+
+from rows import TABLES, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "src/externref"
@@ -22,8 +23,7 @@ FAILED = 1          # pytest's status for tests that ran and failed; others say 
 
 
 def rows(names):
-    with open(ROOT / "tests/hazards/hazards.toml", "rb") as file:
-        rows = tomllib.load(file)["hazard"]
+    rows = rows_of(*TABLES)
     if unknown := set(names) - {row["name"] for row in rows}:
         sys.exit(f"no such row: {', '.join(sorted(unknown))}")
     return [row for row in rows if not names or row["name"] in names]
@@ -179,6 +179,8 @@ def main(names):
     for row in chosen:
         if "why_no_break" in row:
             print(f"{row['name']:44} not broken: {row['why_no_break']}")
+        if "as_in" in row:
+            print(f"{row['name']:44} the break is of another row: {row['as_in']}")
     return good
 
 
