@@ -1,6 +1,8 @@
 """A hostile module and ordinary Python together reach nothing of the host's. Promise P10."""
 
+import ctypes
 import gc
+import mmap
 import os
 
 import pytest
@@ -46,12 +48,39 @@ def test_functions_of_an_instance_whose_memory_could_not_be_had_trap(compile, st
             assert grow() == -1 and size() == 0
 
 
-def test_tables_that_cannot_be_had_are_empty_for_the_collector(compile, little_memory):
-    module = compile('(module (table 4294967295 externref) (table 4294967295 externref) (table 4294967295 funcref))')
+LOW, SIZE = 2**31, 4096     # below 4 GiB, where a usual memory that has no address would end
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="no mmap")
+def test_a_memory_that_could_not_be_had_unmaps_nothing(compile, little_memory):
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    # A hint alone: where something is already, this is elsewhere.
+    here = libc.mmap(ctypes.c_void_p(LOW), ctypes.c_size_t(SIZE), mmap.PROT_READ | mmap.PROT_WRITE,
+                     mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
+    try:
+        if here != LOW:
+            pytest.skip("something is there, or nothing can be")
+        module = compile("(module (memory 65536))")
+        for _ in range(3):
+            with wasm2c.Store() as store, pytest.raises(MemoryError, match="no memory for a WebAssembly table or memory"):
+                module.instantiate(store)
+        gc.collect()
+        present = ctypes.create_string_buffer(1)
+        assert libc.mincore(ctypes.c_void_p(here), ctypes.c_size_t(SIZE), present) == 0     # else it is not mapped
+    finally:
+        libc.munmap(ctypes.c_void_p(here), ctypes.c_size_t(SIZE))
+
+
+@pytest.mark.parametrize("imported", ["", '(import "host" "t" (table 4 funcref))'], ids=["goes", "stays"])
+def test_tables_that_cannot_be_had_are_empty_for_the_collector(compile, little_memory, imported):
+    # The instance stays in the store if it imports a table, where functions of its own may be.
+    module = compile(f"(module {imported} (table 4294967295 externref) (table 4294967295 externref) (table 4294967295 funcref))")
     with wasm2c.Store(table_limit=None) as store:
+        table = compile(HOST).instantiate(store).exports.t
         for _ in range(3):
             with pytest.raises(MemoryError, match="no memory for a WebAssembly table or memory"):
-                module.instantiate(store)
+                module.instantiate(store, {"host": {"t": table}})
             store.gc()
 
 
