@@ -171,6 +171,11 @@ def test_anything_else_is_a_typing_error(ref, operation, message):
         njit(operation)(ref)
 
 
+def test_the_text_of_a_reference_is_its_types_name(ref):
+    # It is numba's own, and of no use, but it compiles.
+    assert njit(lambda ref: str(ref))(ref) == f"<object type:{vmexternref}>"
+
+
 def a_generator_of(ref):
     yield ref
 
