@@ -18,7 +18,8 @@ from rows import TABLES, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "src/externref"
-SECONDS = 600       # for tests that are run together: that they hang is no proof
+SECONDS = 600       # for a break's tests: that they hang is no proof
+SECONDS_OF_ALL = 3600   # for those of all rows, on the code as it is
 FAILED = 1          # pytest's status for tests that ran and failed; others say that they did not run
 
 
@@ -76,7 +77,7 @@ def change(tree, breaking):
     return concerned
 
 
-def test(tree, python, tests, **env):
+def test(tree, python, tests, seconds=SECONDS, **env):
     """Runs them up to the first that fails; the status, and what was said. No status if they hang."""
     # In a session of its own: what hangs may be a process that a test started.
     with subprocess.Popen(
@@ -84,7 +85,7 @@ def test(tree, python, tests, **env):
             errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(tree / "src"), **env}) as process:
         try:
-            said, _ = process.communicate(timeout=SECONDS)
+            said, _ = process.communicate(timeout=seconds)
             return process.returncode, said
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -135,7 +136,7 @@ class Base:
     def require(self, name, tests):
         """Ends all if they do not pass."""
         start = time.monotonic()
-        status, said = test(self.tree, self.python, dict.fromkeys(tests), **self.env)
+        status, said = test(self.tree, self.python, dict.fromkeys(tests), SECONDS_OF_ALL, **self.env)
         show("(nothing is broken)", name, "all pass" if status == 0 else "THEY FAIL", time.monotonic() - start)
         if status != 0:
             sys.exit(said[-3000:])
