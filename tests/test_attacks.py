@@ -42,6 +42,15 @@ def store_as_compiled_code(table, raw):
     place.value += ctypes.sizeof(ctypes.c_size_t)
 
 
+@contextlib.contextmanager
+def lent_as_often_as_can_be_counted(raw):
+    state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
+    before = state.value
+    state.value |= 2**22 - 1
+    yield
+    state.value = before
+
+
 def address_of(foreign, name):
     return ctypes.cast(getattr(foreign, name), ctypes.c_void_p).value
 
@@ -136,17 +145,13 @@ class TestArguments:
 
     def test_more_are_lent_than_can_be_counted(self):
         ref = VMExternRef([])
-        raw = ref.as_raw()
-        state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
-        before = state.value
-        state.value |= 2**22 - 1
         lent = Function(abi.clone_address, "r", "w")
-        for lend in (lambda: lent(ref), ref.borrow().__enter__,
-                     lambda: VMExternRefActivationsTable().insert_with_gc(ref),
-                     lambda: VMExternRefActivationsTable().try_insert(ref)):
-            with pytest.raises(OverflowError, match="lent as often"):
-                lend()
-        state.value = before
+        with lent_as_often_as_can_be_counted(ref.as_raw()):
+            for lend in (lambda: lent(ref), ref.borrow().__enter__,
+                         lambda: VMExternRefActivationsTable().insert_with_gc(ref),
+                         lambda: VMExternRefActivationsTable().try_insert(ref)):
+                with pytest.raises(OverflowError, match="lent as often"):
+                    lend()
         assert not ref.moved and ref.strong_count == 1
 
 
@@ -239,32 +244,25 @@ class TestTables:
         table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
         table.insert_without_gc(VMExternRef(0))
         raw = ref.as_raw()
-        state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
-        before = state.value
-        state.value |= 2**22 - 1
-        store_as_compiled_code(table, ref.clone().into_raw())
-        with pytest.raises(OverflowError, match="no room to say so"):
-            VMExternRef.from_raw(raw)
-        taken = ref.clone().into_raw()      # another count is nobody's but compiled code's
-        assert VMExternRef.from_raw(taken) == ref
-        state.value = before
+        with lent_as_often_as_can_be_counted(raw):
+            store_as_compiled_code(table, ref.clone().into_raw())
+            with pytest.raises(OverflowError, match="no room to say so"):
+                VMExternRef.from_raw(raw)
+            taken = ref.clone().into_raw()      # another count is nobody's but compiled code's
+            assert VMExternRef.from_raw(taken) == ref
         assert table.gc(roots=[raw]) == 1 and ref.strong_count == 2
         del table
 
     def test_a_table_that_goes_drops_what_it_could_not_adopt(self):
         table, ref = VMExternRefActivationsTable(), VMExternRef(["x"])
         table.insert_without_gc(VMExternRef(0))
-        raw = ref.as_raw()
-        state = ctypes.c_uint32.from_address(raw + abi.FOOTER_SIZE - 4)
-        before = state.value
-        state.value |= 2**22 - 1
-        store_as_compiled_code(table, ref.clone().into_raw())
-        with pytest.raises(OverflowError, match="lent as often"):
-            table.sweep()
-        assert ref.strong_count == 2
-        del table
-        assert ref.strong_count == 1
-        state.value = before
+        with lent_as_often_as_can_be_counted(ref.as_raw()):
+            store_as_compiled_code(table, ref.clone().into_raw())
+            with pytest.raises(OverflowError, match="lent as often"):
+                table.sweep()
+            assert ref.strong_count == 2
+            del table
+            assert ref.strong_count == 1
 
     def test_what_is_only_lent_is_no_tables(self):
         # Compiled code stored a pointer without a count.

@@ -9,6 +9,7 @@ import pytest
 import externref
 from externref import VMExternRef, wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
+from support import grew, same
 
 PAGES, ELEMENTS = 8, 200        # that the store allows
 MANY = 20       # values of a call: more than it has room for on the stack
@@ -114,19 +115,6 @@ class World:
         with wasm2c.Store(memory_limit=PAGES << 16) as store:
             exports = self.module.instantiate(store, self.imports).exports
             return exports.id(self.object) is self.object and len(store.activations) == 1
-
-
-def same(result, expected):
-    assert result is expected or result == expected
-    return True
-
-
-def grew(failed, grow, *args):
-    """Whether it grew; else it says so in the way that it has."""
-    try:
-        return grow(*args) != failed
-    except ValueError:
-        return failed != "ValueError"
 
 
 def trap(world):

@@ -10,6 +10,7 @@ from wasmtime import FuncType, Trap, ValType
 import externref
 import externref.wasmtime as ew
 from externref import VMExternRef
+from support import grew, same
 
 MANY = 20       # values of a call: more than it has room for on the stack
 
@@ -98,19 +99,6 @@ class World:
             ew.interruptible(store, timeout=100)
             host = ew.func(store, types("externref", "externref"), lambda ref: ref)
             return ew.bind(store, host)(self.object) is self.object
-
-
-def same(result, expected):
-    assert result is expected or result == expected
-    return True
-
-
-def grew(failed, grow, *args):
-    """Whether it grew; else it says so in the way that it has."""
-    try:
-        return grow(*args) != failed
-    except ValueError:
-        return failed != "ValueError"
 
 
 def raises(error, function, *args):

@@ -276,7 +276,29 @@ struct mode_changes : Scenario {
     }
 };
 
-// A fork: no helper is there while it happens, and what was pushed meanwhile is drained after it.
+// No helper is there while it happens. By os.fork(), here in the parent, and by C code that has let the GIL go.
+static void fork_by_python()
+{
+    take_gil();
+    shipped_before_fork();
+    check(!helper_runs(), "no helper is there when it forks");
+    let_others_run();
+    check(!helper_runs(), "none comes");
+    shipped_after_fork(0);
+    run_calls();
+    give_gil();
+}
+
+static void fork_by_c()
+{
+    shipped_prepare_fork();
+    check(!helper_runs(), "no helper is there when it forks");
+    let_others_run();
+    check(!helper_runs(), "none comes");
+    shipped_in_parent();
+}
+
+// What was pushed while it forks is drained after it.
 struct forks : Scenario {
     using Scenario::Scenario;
 
@@ -288,14 +310,7 @@ struct forks : Scenario {
         else {
             for (int n = 0; n < 2; n++) {
                 linger(40);
-                take_gil();
-                shipped_before_fork();
-                check(!helper_runs(), "no helper is there when it forks");
-                let_others_run();
-                check(!helper_runs(), "none comes");
-                shipped_after_fork(0);
-                run_calls();
-                give_gil();
+                fork_by_python();
             }
             sit_until_dropped(BLOCKS);
             close();
@@ -303,7 +318,7 @@ struct forks : Scenario {
     }
 };
 
-// A fork by C code, which has let the GIL go.
+// The same by C code.
 struct forks_in_c : Scenario {
     using Scenario::Scenario;
 
@@ -315,11 +330,7 @@ struct forks_in_c : Scenario {
         else {
             for (int n = 0; n < 2; n++) {
                 linger(40);
-                shipped_prepare_fork();
-                check(!helper_runs(), "no helper is there when it forks");
-                let_others_run();
-                check(!helper_runs(), "none comes");
-                shipped_in_parent();
+                fork_by_c();
             }
             sit_until_dropped(BLOCKS);
             close();
@@ -349,17 +360,10 @@ struct forks_while_drained : Scenario {
         else {
             linger(40);
             if (choose(2) != 0) {
-                shipped_prepare_fork();
-                let_others_run();
-                shipped_in_parent();
+                fork_by_c();
             }
             else {
-                take_gil();
-                shipped_before_fork();
-                let_others_run();
-                shipped_after_fork(0);
-                run_calls();
-                give_gil();
+                fork_by_python();
             }
             sit_until_dropped(BLOCKS);
             close();
