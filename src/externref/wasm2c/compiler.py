@@ -219,8 +219,9 @@ def compile_in(folder: Path, source: bytes | str | os.PathLike[str], cache: bool
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     try:
-        # Windows does not delete a library that is loaded.
-        return tempfile.TemporaryDirectory(prefix="externref-", ignore_cleanup_errors=sys.platform == "win32")
+        # What cannot be deleted stays: a loaded library on Windows, all if there is no memory to look what there is.
+        # That must not stand before what was wrong with the module.
+        return tempfile.TemporaryDirectory(prefix="externref-", ignore_cleanup_errors=True)
     except OSError as error:
         raise CompileError(f"no temporary folder can be made: {error}") from error
 
