@@ -272,7 +272,7 @@ class TestTables:
         for use in (table.sweep, table.gc, partial(table.insert_precise_stack_root, 0)):
             with pytest.raises(InvalidRawPointerError, match="no owner to take over"):
                 use()
-        del table
+        del table, use      # before what it points to
         assert ref.strong_count == 1
 
     def test_a_place_is_not_used_up_by_a_finalizer_after_it_was_found(self):

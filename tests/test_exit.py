@@ -49,6 +49,13 @@ on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.1)
 externref.set_drain(lambda: time.sleep(1000))
 on_a_thread(VMExternRef(Loud(b'dropped')).into_raw()); time.sleep(0.1)
 """, "dropped\n"),
+    "a function whose end sets another": ("""
+loud = Loud(b'dropped')
+class Again:
+    def __call__(self): loud
+    def __del__(self): externref.set_drain(lambda: loud)
+externref.set_drain(Again())
+""", "dropped\n"),
     "threads that drop and fork": ("""
 import warnings; warnings.simplefilter("ignore")
 def work():

@@ -24,6 +24,7 @@ cdef extern from "_core/helper.h":
     void helper_before_fork() noexcept
     void helper_after_fork(bint child) noexcept
     void helper_close() noexcept
+    bint helper_is_closed() noexcept
 
 
 cdef extern from "Python.h":
@@ -112,10 +113,13 @@ Py_INCREF(drain_setting)
 cdef object choose_drain(object setting):
     """set_drain(), with AUTO, MAIN or a function."""
     global drain_setting
-    cdef PyObject *given = <PyObject *>setting
+    cdef PyObject *given
     cdef PyObject *before
-    Py_INCREF(given)
     lock_take(&drain_setting_lock)
+    if helper_is_closed() and setting is not MAIN:
+        setting = AUTO      # nobody would call a function, nor let it go
+    given = <PyObject *>setting
+    Py_INCREF(given)
     before = drain_setting
     drain_setting = given
     lock_release(&drain_setting_lock)
@@ -172,7 +176,7 @@ def main_thread():
 
 
 if not helper_setup(main_thread(), drain_for_helper, schedule_for_helper):
-    raise MemoryError("no memory for the lock of externref's helper thread")    # not reached: at first there is memory
+    raise MemoryError("no memory for the lock of externref's helper thread")  # not reached: no memory at import
 
 
 # --- Forks and the end --------------------------------------------------------------

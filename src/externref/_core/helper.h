@@ -117,9 +117,14 @@ static EXTERNREF_THREAD_LOCAL int helper_is_this_thread;
 static EXTERNREF_THREAD_LOCAL int helper_prepared; /* helper_prepare_fork counted a fork of this thread's */
 #endif
 
+static int helper_is_closed(void)
+{
+    return atomic_flag_load(&helper.closed) != 0;
+}
+
 static int helper_must_stop(void)
 {
-    return atomic_flag_load(&helper.forks) != 0 || atomic_flag_load(&helper.closed) != 0;
+    return atomic_flag_load(&helper.forks) != 0 || helper_is_closed();
 }
 
 /* Whether this thread has the GIL, of the payloads' interpreter. PyGILState_Check() says yes always where an interpreter
@@ -245,6 +250,7 @@ static void helper_take_note(Helper *self)
     self->idle = 0;
 }
 
+/* That somebody drained is seen with what was pushed afterwards: a drain ends with a swap of the empty list. */
 static int helper_has_work(const Helper *self)
 {
     return pending_any() && (!self->asked || helper_is_news(self) || atomic_flag_load(&helper.mode) == DRAIN_AUTO);
@@ -698,7 +704,7 @@ static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*sch
     helper.interpreter = PyInterpreterState_Get();
     helper.lock = PyThread_allocate_lock();
     if (helper.lock == NULL) {
-        return 0; /* not reached: at first there is memory */
+        return 0; /* not reached: no memory at import */
     }
     PyThread_acquire_lock(helper.lock, NOWAIT_LOCK);
 #if defined(HELPER_GUARDS)
@@ -710,7 +716,7 @@ static int helper_setup(unsigned long main_thread, void (*drain)(int), int (*sch
 #if !defined(_WIN32)
     pthread_sigmask(SIG_SETMASK, NULL, &helper.mask);
     if (pthread_atfork(helper_prepare_fork, helper_in_parent, helper_in_child) != 0) {
-        return 0; /* not reached: at first there is memory */
+        return 0; /* not reached: no memory at import */
     }
 #endif
     return 1;

@@ -106,9 +106,13 @@ static void *pending_first(void **batch, void **list)
 {
     void *first = *batch;
     atomic_count_store(&pending.popped, pending.popped + 1);
-    if (first == NULL && atomic_pointer_load(list) != NULL) {
-        atomic_pointer_store(batch, PENDING_TAKEN); /* before the swap, which releases it: see pending_any */
+    if (first == NULL) {
+        /* Both before the swap, which releases them, of an empty list too: see pending_any, and helper_has_work. */
+        atomic_pointer_store(batch, PENDING_TAKEN);
         first = atomic_pointer_swap(list, NULL);
+        if (first == NULL) {
+            atomic_pointer_store(batch, NULL);
+        }
     }
     return first;
 }

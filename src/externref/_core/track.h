@@ -230,7 +230,7 @@ static void place_let_go(Place *place)
         Place **link = &track.places[track_bucket(place->hash)];
         while (*link != place) {
             if (*link == NULL) {
-                return; /* not reached: who forks has no event of a table that is forgotten */
+                return; /* not reached: a fork at the moment that another thread has the lock */
             }
             link = &(*link)->next;
         }

@@ -352,7 +352,7 @@ cdef class _Tracking:
 
 
 if not track_at_forks():
-    raise MemoryError("no memory for what externref does at a fork")     # not reached: at first there is memory
+    raise MemoryError("no memory for what externref does at a fork")     # not reached: no memory at import
 
 
 def _is_tracking():
