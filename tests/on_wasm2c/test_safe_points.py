@@ -1,11 +1,15 @@
 """An interrupt anywhere loses nothing, drops nothing twice, and leaves the store usable. Promises P1, P2, P10."""
 
 import contextlib
+import itertools
+import os
+import time
 
 import pytest
 
+from externref import wasm2c
 from on_wasm2c.operations import OPERATIONS, PREPARE, STAY, World
-from safe_points import INTERRUPTS, interrupt_in_turn
+from safe_points import INTERRUPTS, Interrupt, interrupt_in_turn, quiet
 
 
 @pytest.mark.parametrize("by", INTERRUPTS)
@@ -35,3 +39,32 @@ def test_an_interrupt_at_each_place(compile, interrupting, name, by):
             return world if is_same else make_world()
 
         interrupt_in_turn(interrupting, INTERRUPTS[by], OPERATIONS[name], make_world(), prepare, check)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")      # tempfile's, of a folder that nobody was given
+@pytest.mark.parametrize("by", INTERRUPTS)
+def test_an_interrupt_while_compiling(interrupting, by):
+    """What is in the cache: the tools that make a binary of it run all the same, on threads of their own. At every 41st
+    place: there are some thousands."""
+    text = '(module (func (export "f") (result i32) (i32.const 5)))'
+    wasm2c.compile(text)
+    threads = len(os.listdir("/proc/self/task"))
+    for n in itertools.count(1, 41):
+        with quiet():
+            try:
+                interrupting.safe_points_call(wasm2c.compile, text, n, INTERRUPTS[by])
+            except (Interrupt, OSError):        # shutil.rmtree closes a file twice, then
+                pass
+            except wasm2c.CompileError as error:    # 3.11 has interrupted the thread that waits for the tools
+                assert "ended by an exception from elsewhere" in str(error)
+            came = interrupting.safe_points_came()
+        if not came:
+            break
+    end = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > threads:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    with wasm2c.Store() as store:
+        assert wasm2c.compile(text).instantiate(store).exports.f() == 5
+    assert n > 200

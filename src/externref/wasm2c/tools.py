@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -57,13 +58,22 @@ class Tools:
         """
         processes = Processes(commands, self)
         progress = Progress(self.start)
+        begun = [threading.Lock()]      # which the thread alone will have
+        is_there = weakref.ref(begun[0])
         try:
             try:
                 # In C: Thread.start() that is interrupted can leave a lock of the thread's, which then never ends.
-                _thread.start_new_thread(processes.run_all, ())
+                _thread.start_new_thread(processes.run_all, (begun.pop(),))
             except RuntimeError as error:
                 raise CompileError(f"no thread can be started to compile: {error}") from error
-            while not processes.finished.acquire(timeout=TICK):
+            while True:
+                has_ended = is_there() is None
+                if processes.finished.acquire(timeout=TICK):
+                    break
+                if has_ended:
+                    # CPython 3.11 sets an exception that is meant for this thread (PyThreadState_SetAsyncExc) in one
+                    # that it has just started, where nothing catches it before run_all() has begun.
+                    raise CompileError("the thread that compiles was ended by an exception from elsewhere")
                 progress.show(processes.count, len(commands))
         except BaseException:
             processes.told.put(None)        # first, and in C: no other interrupt comes between
@@ -136,7 +146,7 @@ class Processes:
         self.running: set[subprocess.Popen[str]] = set()
         self.ended: bool = False
 
-    def run_all(self) -> None:
+    def run_all(self, _: threading.Lock) -> None:
         """On a thread of its own: runs the commands, until one fails, time is over, or it is told to end them."""
         try:
             self.outputs = self.outputs_of_all()
