@@ -22,8 +22,8 @@ from externref import abi
 from support import HOW_TO_EXIT, NO_GIL, TESTS, Payload, run_compiler
 
 # Their assertions are the tests'.
-pytest.register_assert_rewrite("model", "random_programs", "operations", "on_wasm2c.operations",
-                              "on_wasmtime.operations")
+pytest.register_assert_rewrite("model", "random_programs", "operations", "on_both.operations",
+                              "on_wasm2c.operations", "on_wasmtime.operations")
 
 
 if NO_GIL and sys.version_info < (3, 14):

@@ -32,20 +32,6 @@ def one_after_the_other(*calls):
     return list(map(operator.call, calls))
 
 
-def same(result, expected):
-    """For an operation in an expression: that gives what it should."""
-    assert result is expected or result == expected
-    return True
-
-
-def grew(failed, grow, *args):
-    """Whether something grew; else it says so in the way that it has."""
-    try:
-        return grow(*args) != failed
-    except ValueError:
-        return failed != "ValueError"
-
-
 def run_compiler(*args):
     """Runs a compiler, warnings being errors; its output is the failure's text."""
     command = [*map(str, args), "-Wall", "-Wextra", "-Werror", "-I", externref.get_include()]

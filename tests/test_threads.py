@@ -13,6 +13,8 @@ import pytest
 import externref
 from externref import VMExternRef, abi
 
+pytestmark = pytest.mark.usefixtures("quick_switches")
+
 # Holds the GIL, where the fixture `native` lets it go.
 held_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
 
@@ -23,14 +25,6 @@ def wait_for(condition, seconds=5):
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.001)
-
-
-@pytest.fixture(autouse=True)
-def quick_switches():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_native_drop_is_drained_by_the_pending_call(native, make_payload):

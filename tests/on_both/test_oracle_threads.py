@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -33,15 +32,7 @@ SECONDS = float(os.environ.get("EXTERNREF_ORACLE_SECONDS", 0))
 THREADS = 2
 END = object()
 
-pytestmark = pytest.mark.usefixtures("both")
-
-
-@pytest.fixture(autouse=True)
-def quick_switches():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("both", "quick_switches")
 
 
 class Sharing(Run):

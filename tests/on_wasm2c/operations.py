@@ -1,7 +1,6 @@
 """Operations of a store, and all that one may change: for files that have something go wrong in the middle of each."""
 
 import gc
-import operator
 import sys
 
 import pytest
@@ -9,25 +8,17 @@ import pytest
 import externref
 from externref import VMExternRef, wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
-from support import grew, same
+from on_both import operations as on_both
+from on_both.operations import ITEMS, MANY, grew, same
 
 PAGES, ELEMENTS = 8, 200        # that the store allows
-MANY = 20       # values of a call: more than it has room for on the stack
 
 MODULE = f"""(module
   (import "env" "call" (func $call (param externref i32) (result externref)))
   (import "env" "pair" (func $pair (param externref) (result externref funcref)))
-  (table $t (export "t") 8 64 externref) (table $f (export "f") 2 10 funcref)
+  {ITEMS}
   (memory $m (export "m") 1 4) (memory $wide (export "wide") i64 1 4)
-  (global (export "g") (mut externref) (ref.null extern))
   (func $id (export "id") (param externref) (result externref) (local.get 0))
-  (func (export "many") (param {"externref " * MANY}) (result {"externref " * MANY})
-    {" ".join(f"(local.get {i})" for i in range(MANY))})
-  (func (export "host") (param externref i32) (result externref) (call $call (local.get 0) (local.get 1)))
-  (func (export "hosts") (param externref) (result externref funcref) (call $pair (local.get 0)))
-  (func (export "pass") (param funcref) (result funcref) (local.get 0))
-  (func (export "v128") (param v128) (result v128) (local.get 0))
-  (func (export "grow_table") (param externref i32) (result i32) (table.grow $t (local.get 0) (local.get 1)))
   (func (export "fill") (param i32 externref i32) (table.fill $t (local.get 0) (local.get 1) (local.get 2)))
   (func (export "grow") (param i32) (result i32) (memory.grow $m (local.get 0)))
   (func (export "grow_wide") (param i64) (result i64) (memory.grow $wide (local.get 0)))
@@ -124,25 +115,10 @@ def trap(world):
         return same(str(failure), "Unreachable instruction executed, in 'trap'")
 
 
-# What is done, and whether it was. No closures: Python itself loses a reference when it has no memory for a cell.
-OPERATIONS = {
-    "call": lambda w: same(w.e.id(w.object), w.object),
-    "call with many": lambda w: same(w.e.many(*[w.object] * MANY), (w.object,) * MANY),
-    "call with many boxes": lambda w: same(w.e.many(*range(MANY)), tuple(range(MANY))),
-    "refs": lambda w: same(w.e.id.refs(w.ref).value, w.object),
-    "many refs": lambda w: same([ref.value for ref in w.e.many.refs(*[w.object] * MANY)], [w.object] * MANY),
-    "host's result": lambda w: same(w.e.host(w.object, 2**20), w.object),
-    "host's results": lambda w: same(w.e.hosts(w.object)[0], w.object),
-    "funcref": lambda w: same(w.e["pass"](w.e.id).type, w.e.id.type),
-    "v128": lambda w: same(w.e.v128(bytes(range(16))), bytes(range(16))),
+# What is done beside what is on both.
+OPERATIONS = on_both.OPERATIONS | {
     "gc": lambda w: w.store.gc() is not None,
-    "t[i] = x": lambda w: operator.setitem(w.e.t, 0, w.object) is None,
-    "t[i]": lambda w: same(w.e.t[0], w.object),
-    "t.ref": lambda w: same(w.e.t.ref(0).value, w.object),
-    "t.fill": lambda w: w.e.t.fill(0, w.object, 1) is None,
     "fill": lambda w: w.e.fill(0, w.object, 1) is None,
-    "g.value = x": lambda w: setattr(w.e.g, "value", w.object) is None,
-    "g.ref": lambda w: same(w.e.g.ref.value, w.object),
     "Table": lambda w: same(list(wasm2c.Table(w.store, TableType("externref", 3), w.object)), [w.object] * 3),
     "Table of funcref": lambda w: same(len(wasm2c.Table(w.store, TableType("funcref", 3, 5), w.e["pass"])), 3),
     "Memory": lambda w: same(len(wasm2c.Memory(w.store, MemoryType(2, 3))), 2 << 16),
@@ -155,11 +131,6 @@ OPERATIONS = {
     "instance": lambda w: w.make(EXTERNREFS),
     "instance with funcrefs": lambda w: w.make(FUNCREFS),
     "instance with both": lambda w: w.make(BOTH),
-    "table.grow": lambda w: grew(-1, w.e.grow_table, w.object, 3),
-    "t.grow": lambda w: grew("ValueError", w.e.t.grow, 3, w.object),
-    "f.grow": lambda w: grew("ValueError", w.e.f.grow, 3, w.e["pass"]),
-    "memory.grow": lambda w: grew(-1, w.e.grow, 2),
-    "m.grow": lambda w: grew("ValueError", w.e.m.grow, 2),
     "memory.grow of 64 bits": lambda w: grew(-1, w.e.grow_wide, 2),
     "wide.grow": lambda w: grew("ValueError", w.e.wide.grow, 2),
     "store": World.new_store,

@@ -10,28 +10,19 @@ from wasmtime import FuncType, Trap, ValType
 import externref
 import externref.wasmtime as ew
 from externref import VMExternRef
-from support import grew, same
-
-MANY = 20       # values of a call: more than it has room for on the stack
+from on_both import operations as on_both
+from on_both.operations import ITEMS, same
 
 MODULE = f"""(module
   (import "" "call" (func $call (param externref i32) (result externref)))
   (import "" "pair" (func $pair (param externref) (result externref funcref)))
   (import "" "look" (func $look (param externref) (result externref)))
   (import "" "fail" (func $fail (param externref)))
-  (table $t (export "t") 8 64 externref) (table $f (export "f") 2 10 funcref)
+  {ITEMS}
   (memory (export "m") 1 4)
-  (global (export "g") (mut externref) (ref.null extern))
   (func (export "id") (param externref) (result externref) (local.get 0))
-  (func (export "many") (param {"externref " * MANY}) (result {"externref " * MANY})
-    {" ".join(f"(local.get {i})" for i in range(MANY))})
-  (func (export "host") (param externref i32) (result externref) (call $call (local.get 0) (local.get 1)))
-  (func (export "hosts") (param externref) (result externref funcref) (call $pair (local.get 0)))
   (func (export "look") (param externref) (result externref) (call $look (local.get 0)))
   (func (export "fail") (param externref) (call $fail (local.get 0)))
-  (func (export "pass") (param funcref) (result funcref) (local.get 0))
-  (func (export "v128") (param v128) (result v128) (local.get 0))
-  (func (export "grow_table") (param externref i32) (result i32) (table.grow $t (local.get 0) (local.get 1)))
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
   (func (export "trap") (param externref) unreachable))"""
 
@@ -108,43 +99,23 @@ def raises(error, function, *args):
         return True
 
 
-# What is done, and whether it was. No closures, as in on_wasm2c's.
-OPERATIONS = {
-    "call": lambda w: same(w.e.id(w.object), w.object),
+# What is done beside what is on both.
+OPERATIONS = on_both.OPERATIONS | {
     "call of a reference": lambda w: same(w.e.id(w.ref), w.object),
-    "call with many": lambda w: same(w.e.many(*[w.object] * MANY), (w.object,) * MANY),
-    "call with many boxes": lambda w: same(w.e.many(*range(MANY)), tuple(range(MANY))),
-    "refs": lambda w: same(w.e.id.refs(w.ref).value, w.object),
-    "many refs": lambda w: same([ref.value for ref in w.e.many.refs(*[w.object] * MANY)], [w.object] * MANY),
-    "host's result": lambda w: same(w.e.host(w.object, 2**20), w.object),
-    "host's results": lambda w: same(w.e.hosts(w.object)[0], w.object),
     "caller": lambda w: same(w.e.look(w.object), w.object),
     "host's exception": lambda w: raises(KeyError, w.e.fail, w.object),
     "trap": lambda w: raises(Trap, w.e.trap, w.object),
     "argument that does not fit": lambda w: raises(OverflowError, w.e.host, w.object, 2**40),
-    "funcref": lambda w: same(w.e["pass"](w.e.id).type, w.e.id.type),
-    "v128": lambda w: same(w.e.v128(bytes(range(16))), bytes(range(16))),
     "gc": lambda w: w.store.gc() is None,
-    "t[i] = x": lambda w: operator.setitem(w.e.t, 0, w.object) is None,
     "t[i:j] = x": lambda w: operator.setitem(w.e.t, slice(0, 2), iter(w.row)) is None,
-    "t[i]": lambda w: same(w.e.t[0], w.object),
     "t[i:j]": lambda w: same(tuple(w.e.t[:2]), w.row),
-    "t.ref": lambda w: same(w.e.t.ref(0).value, w.object),
-    "t.fill": lambda w: w.e.t.fill(0, w.object, 1) is None,
     "f[i] = x": lambda w: operator.setitem(w.e.f, 0, w.e["pass"]) is None,
-    "g.value = x": lambda w: setattr(w.e.g, "value", w.object) is None,
     "g.value": lambda w: same(w.e.g.value, w.object),
-    "g.ref": lambda w: same(w.e.g.ref.value, w.object),
     "read": lambda w: same(len(w.e.m.read(0, 99)), 99),
     "write": lambda w: same(w.e.m.write(bytes(99), 5), 99),
     "types": lambda w: None not in [w.e.t.type, w.e.f.type, w.e.g.type, w.e.m.type, w.e.id.type],
     "bind": lambda w: same(ew.bind(w.store, w.items["id"])(w.object), w.object),
     "bind exports": lambda w: same(ew.bind(w.store, w.items).id(w.object), w.object),
-    "table.grow": lambda w: grew(-1, w.e.grow_table, w.object, 3),
-    "t.grow": lambda w: grew("ValueError", w.e.t.grow, 3, w.object),
-    "f.grow": lambda w: grew("ValueError", w.e.f.grow, 3, w.e["pass"]),
-    "memory.grow": lambda w: grew(-1, w.e.grow, 2),
-    "m.grow": lambda w: grew("ValueError", w.e.m.grow, 2),
     "store": World.new_store,
     "interruptible store": World.new_interruptible_store,
     "wasmtime-py's call": lambda w: same(w.items["id"](w.store, w.object), w.object),

@@ -58,16 +58,17 @@ class Tools:
         """
         processes = Processes(commands, self)
         progress = Progress(self.start)
-        begun = [threading.Lock()]      # which the thread alone will have
-        is_there = weakref.ref(begun[0])
+        run_all = processes.run_all
+        thread = weakref.ref(run_all)       # which it alone will have
         try:
             try:
                 # In C: Thread.start() that is interrupted can leave a lock of the thread's, which then never ends.
-                _thread.start_new_thread(processes.run_all, (begun.pop(),))
+                _thread.start_new_thread(run_all, ())
             except RuntimeError as error:
                 raise CompileError(f"no thread can be started to compile: {error}") from error
+            del run_all
             while True:
-                has_ended = is_there() is None
+                has_ended = thread() is None
                 if processes.finished.acquire(timeout=TICK):
                     break
                 if has_ended:
@@ -146,7 +147,7 @@ class Processes:
         self.running: set[subprocess.Popen[str]] = set()
         self.ended: bool = False
 
-    def run_all(self, _: threading.Lock) -> None:
+    def run_all(self) -> None:
         """On a thread of its own: runs the commands, until one fails, time is over, or it is told to end them."""
         try:
             self.outputs = self.outputs_of_all()
