@@ -220,8 +220,6 @@ def make_deeds():
     def called_back(ref):
         assert ref.strong_count == 3
 
-    native_clone(VMExternRef(None))     # which imports what the first of a process needs
-
     def make(loud):
         ref_class(loud)
 
@@ -235,6 +233,7 @@ def make_deeds():
     def move(loud):
         assert ref_class.from_raw(ref_class(loud).into_raw()).value is loud
         assert from_option(into_option(ref_class(loud))).value is loud
+        assert ref_class.from_raw(pointer(ref_class(loud).into_raw())).value is loud
 
     def misuse(loud):
         ref = ref_class(loud)

@@ -590,11 +590,40 @@ lib = ctypes.CDLL(sys.argv[1])
 lib.keep.argtypes, lib.peek.restype, lib.take.restype = [VMExternRef], lent, moved
 ref = VMExternRef([])
 late = Late(lib, ref, callback(moved, ctypes.c_int)(lambda n: ref), callback(None, lent, ctypes.c_int)(lambda r, n: None))
-lib.keep(ref)
-assert lib.take() == ref
 sys.late = late
 del late, lib, Late
 """, library) == "late\n"
+
+
+def test_finalizers_at_exit_that_are_the_first_with_pointers(run_python, ffi, library):
+    """P8: the interpreter's own state goes last, when nothing can be imported."""
+    assert run_python("""
+import cffi, codecs, ctypes, os, sys
+from externref import VMExternRef
+class Late:
+    def __init__(self, *call):
+        self.call = call
+    def __del__(self):
+        lib, ref, from_raw, pointers, write = self.call
+        for pointer in pointers:
+            assert from_raw(pointer) == ref
+        lib.keep(ref)
+        assert from_raw(lib.take()) == ref
+        assert ref.strong_count == 1
+        write(1, b"late\\n")
+def search(name):
+    return None
+ffi, lib = cffi.FFI(), ctypes.CDLL(sys.argv[1])
+lib.keep.argtypes, lib.take.restype = [VMExternRef], ctypes.c_void_p
+ref = VMExternRef([])
+pointers = [ctypes.c_void_p(ref.clone().into_raw()), ffi.cast("void *", ref.clone().into_raw())]
+search.late = Late(lib, ref, VMExternRef.from_raw, pointers, os.write)
+codecs.register(search)
+""", library) == "late\n"
+
+
+def test_exit_where_the_module_for_ctypes_is_missing(run_python):
+    assert run_python("import ctypes, sys, externref; sys.modules['externref.ctypes'] = None") == ""
 
 
 # -- Threads against each other

@@ -17,6 +17,7 @@ the functions. What they stand on is in the folder ``_core``::
     drain.pxi       draining what compiled code dropped: by whom, and at forks and exit
     wrapper.pxi     VMExternRef's slots, and the dead that are kept for the next reference
     raw.pxi         raw pointers out and in: every check of from_raw()
+    pointers.pxi    pointers of ctypes and cffi
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
     track.pxi       what externref.debug notes; track.h: what it knows, and the freed blocks that it keeps
     pending.h       the list of what compiled code dropped: lock-free, any thread
@@ -152,6 +153,7 @@ include "_core/tuples.pxi"
 include "_core/block.pxi"
 include "_core/drain.pxi"
 include "_core/wrapper.pxi"
+include "_core/pointers.pxi"
 include "_core/raw.pxi"
 
 
@@ -245,19 +247,6 @@ cdef inline PyObject *new_value(VMExternRef self) except NULL:
     if payload == NULL:
         refuse_value(native)
     return payload
-
-
-cdef void *new_parameter = NULL         # externref.ctypes.new_parameter, once it is needed
-
-
-cdef object as_parameter(VMExternRef self):
-    cdef void *made_by = slot_load(&new_parameter)
-    if made_by == NULL:
-        from externref.ctypes import new_parameter as imported
-        made_by = <void *>imported
-        Py_INCREF(<PyObject *>made_by)      # for good
-        slot_store(&new_parameter, made_by)
-    return (<object>made_by)(self)
 
 
 @cython.final
@@ -471,7 +460,7 @@ cdef class VMExternRef:
         whatever happens to the wrapper. C code that keeps the pointer clones it before it returns.
         Raises MovedError if spent, MemoryError, OverflowError if the count is at its limit.
         """
-        return as_parameter(self)
+        return parameter_maker()(self)
 
     @staticmethod
     def from_param(value, /):
@@ -485,7 +474,7 @@ cdef class VMExternRef:
         if not isinstance(value, VMExternRef):
             raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}; the argtypes of what is "
                             "moved, by into_raw(), is ctypes.c_void_p")
-        return as_parameter(value)
+        return parameter_maker()(value)
 
     # -- Identity: of the allocation
 

@@ -205,6 +205,7 @@ def close_pending():
     helper_close()
     choose_drain(AUTO)      # a function would keep its module, and all that is in it, for ever
     run_drain()     # what was let go since
+    keep_libraries()
 
 
 del main_thread, before_fork, after_fork_in_parent, after_fork_in_child, close_pending   # for nobody else to call

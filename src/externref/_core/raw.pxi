@@ -33,7 +33,6 @@ cdef object index_of(object ptr):
     """The int in what may be given as a raw pointer. TypeError; may run arbitrary code."""
     if PyIndex_Check(ptr):
         return PyNumber_Index(ptr)
-    from externref._pointers import address_in
     return PyNumber_Index(address_in(ptr))
 
 
