@@ -8,10 +8,10 @@ import asyncio
 import ctypes
 import os
 import sys
-import sysconfig
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -762,7 +762,7 @@ def test_many_forks_while_threads_drop(run_python, foreign):
     """, foreign._name)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or not sysconfig.get_config_var("Py_ENABLE_SHARED"),
+@pytest.mark.skipif(not sys.platform.startswith("linux") or "/libpython3" not in Path("/proc/self/maps").read_text(),
                     reason="only where CPython is a shared library one of its functions can be another's")
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="something else is preloaded")
 def test_fork_while_another_thread_adds_a_pending_call(run_python, foreign, compilers, tmp_path):

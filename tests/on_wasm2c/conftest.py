@@ -90,6 +90,12 @@ def compile(compilers):
 
 
 @pytest.fixture
+def unoptimized(monkeypatch):
+    """For functions so wide or deep that the optimizer takes up to a minute, and stack frames that are large without it, too."""
+    monkeypatch.setenv("CFLAGS", os.environ.get("CFLAGS", "") + " -O0")
+
+
+@pytest.fixture
 def store():
     with wasm2c.Store() as store:
         yield store
