@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import importlib.util
+import operator
 import os
 import queue
 import shlex
@@ -63,7 +64,8 @@ class Tools:
         try:
             try:
                 # In C: Thread.start() that is interrupted can leave a lock of the thread's, which then never ends.
-                _thread.start_new_thread(run_all, ())
+                # As an argument: sys.unraisablehook gets the function, and may keep it.
+                _thread.start_new_thread(operator.call, (run_all,))
             except RuntimeError as error:
                 raise CompileError(f"no thread can be started to compile: {error}") from error
             del run_all
