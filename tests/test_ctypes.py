@@ -622,8 +622,57 @@ codecs.register(search)
 """, library) == "late\n"
 
 
-def test_exit_where_the_module_for_ctypes_is_missing(run_python):
-    assert run_python("import ctypes, sys, externref; sys.modules['externref.ctypes'] = None") == ""
+def test_exit_while_ctypes_is_imported(run_python):
+    """P8: by a thread that never comes to the end of that."""
+    run_python("""
+import sys, threading
+from importlib.machinery import ModuleSpec
+import externref
+begun = threading.Event()
+class Endless:
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name == "struct" else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        begun.set()
+        threading.Event().wait()
+sys.meta_path.insert(0, Endless())
+sys.modules.pop("struct", None)
+threading.Thread(target=lambda: __import__("ctypes"), daemon=True).start()
+begun.wait()
+assert "ctypes" in sys.modules
+""")
+
+
+def test_exit_where_ctypes_is_another(run_python):
+    run_python("import ctypes, externref; ctypes.c_void_p = 5")
+
+
+def test_libraries_that_are_not_themselves(run_python):
+    run_python("""
+import ctypes, sys, types
+from externref import VMExternRef
+ref = VMExternRef([])
+def clone():
+    return VMExternRef.from_raw(ctypes.c_void_p(ref.clone().into_raw()))
+def refusal(call, *args):
+    try:
+        call(*args)
+    except TypeError as error:
+        return str(error)
+fake = sys.modules["_cffi_backend"] = types.ModuleType("_cffi_backend")
+fake._CDataBase = type("CData", (), {})
+assert clone() == ref
+assert "a ctypes.c_void_p or a cffi" in refusal(VMExternRef.from_raw, "address")
+real, sys.modules = sys.modules, {"ctypes": ctypes}
+assert clone() == ref
+sys.modules = {}
+assert "a ctypes.c_void_p or a cffi" in refusal(clone)
+sys.modules = real
+ctypes.c_void_p = type("Evil", (ctypes.c_void_p,), {"__new__": lambda cls: 5})
+assert "ctypes.c_void_p is not ctypes' own" in refusal(VMExternRef.from_param, ref)
+""")
 
 
 # -- Threads against each other

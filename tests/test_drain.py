@@ -789,6 +789,31 @@ def test_fork_while_another_thread_adds_a_pending_call(run_python, foreign, comp
     """, foreign._name, library, env={"LD_PRELOAD": str(library)})
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_drain_in_c_after_a_fork_whose_finalizer_waits_for_another(run_python):
+    """No bytecode runs between, nor in the finalizers, so that no pending call comes: the helper drains the other block."""
+    run_python("""if True:
+        import ctypes, os, weakref
+        from functools import partial
+        from operator import call
+        from queue import SimpleQueue
+        import externref
+        from externref import VMExternRef, abi
+        drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
+        class P: pass
+        queue, watching = SimpleQueue(), []
+        for finalizer in queue.get, queue.put:
+            payload = P()
+            watching.append(weakref.ref(payload, finalizer))
+            os.register_at_fork(before=partial(drop, VMExternRef(payload).into_raw()))
+        del payload
+        child, _ = map(call, (os.fork, externref.drain))
+        if child == 0:
+            os._exit(0)
+        assert externref.stats() == (0, 0, 0, 0)
+    """)
+
+
 # --- The interpreters of a process
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on a pending call is the main interpreter's")

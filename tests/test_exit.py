@@ -56,6 +56,13 @@ class Again:
     def __del__(self): externref.set_drain(lambda: loud)
 externref.set_drain(Again())
 """, "dropped\n"),
+    "a function that another thread set": ("""
+# Only its thread may release what it holds, as a Tcl interpreter, and that has ended.
+def work():
+    loud = Loud(b'dropped')
+    externref.set_drain(lambda: loud)
+thread = threading.Thread(target=work); thread.start(); thread.join()
+""", ""),
     "threads that drop and fork": ("""
 import warnings; warnings.simplefilter("ignore")
 def work():

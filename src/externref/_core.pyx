@@ -17,7 +17,7 @@ the functions. What they stand on is in the folder ``_core``::
     drain.pxi       draining what compiled code dropped: by whom, and at forks and exit
     wrapper.pxi     VMExternRef's slots, and the dead that are kept for the next reference
     raw.pxi         raw pointers out and in: every check of from_raw()
-    pointers.pxi    pointers of ctypes and cffi
+    pointers.pxi    pointers of ctypes and cffi, and what ctypes passes for a reference
     capi.pxi        the functions behind externref_api.h, and those for the package's own adapters
     track.pxi       what externref.debug notes; track.h: what it knows, and the freed blocks that it keeps
     pending.h       the list of what compiled code dropped: lock-free, any thread
@@ -120,8 +120,8 @@ from libc.string cimport memcpy, memset, strlen
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyType_Modified, PyVectorcall_NARGS, TypeSlots,
-    call_in_trashcan, descrgetfunc, has_keywords, let_others_run, make_collected, own_reference, require_first_run,
-    reraise, richcmpfunc, visitproc)
+    call_in_trashcan, descrgetfunc, has_keywords, hidden, let_others_run, make_collected, own_reference,
+    require_first_run, reraise, richcmpfunc, visitproc)
 
 require_first_run()
 
@@ -460,7 +460,7 @@ cdef class VMExternRef:
         whatever happens to the wrapper. C code that keeps the pointer clones it before it returns.
         Raises MovedError if spent, MemoryError, OverflowError if the count is at its limit.
         """
-        return parameter_maker()(self)
+        return new_parameter(self)
 
     @staticmethod
     def from_param(value, /):
@@ -474,7 +474,7 @@ cdef class VMExternRef:
         if not isinstance(value, VMExternRef):
             raise TypeError(f"expected a VMExternRef or None, not {type(value).__name__}; the argtypes of what is "
                             "moved, by into_raw(), is ctypes.c_void_p")
-        return parameter_maker()(value)
+        return new_parameter(value)
 
     # -- Identity: of the allocation
 
@@ -589,7 +589,8 @@ def set_drain(setting, /):
         a function without parameters: called on the helper thread, with the GIL, once for all that is pending, to
             have drain() called where finalizers may run: `lambda: loop.call_soon_threadsafe(externref.drain)`.
             Called again when something was drained and more has come. If it raises, sys.unraisablehook gets
-            the exception, and the main thread drains.
+            the exception, and the main thread drains. At exit it is let go if this thread ends the interpreter;
+            else it is kept for ever, for what it holds may be its own thread's to release.
     Raises ValueError for another string, TypeError for anything else; the setting stays then.
 
     With each of them the package's own operations, and drain(), drain on the thread that calls them.

@@ -7,14 +7,13 @@
     @externref.ctypes.callback(None, externref.ctypes.lent, ctypes.c_int)
     def on_event(ref, event): ...                   # gets a VMExternRef, or None for NULL
 
-VMExternRef itself imports this module when it is first an argument; nothing else of the package imports ctypes.
+An argument is VMExternRef's own affair, in `_core/pointers.pxi`. Nothing of the package imports this module, or
+ctypes.
 """
 
 cimport cython
-from libc.stdint cimport uintptr_t
 
-from externref._core cimport VMExternRef, end_hold, hold_registered, take_handed_out
-from externref._python cimport hidden
+from externref._core cimport VMExternRef, take_handed_out
 
 import ctypes
 
@@ -30,42 +29,6 @@ __all__ = ["callback", "lent", "moved"]
 cdef object simple_type = ctypes._SimpleCData
 cdef object c_void_p = ctypes.c_void_p
 cdef object option_into_raw = _core.option_into_raw
-
-
-# --- Arguments ----------------------------------------------------------------------
-
-@cython.final
-@cython.internal
-cdef class Owner:
-    """A hold that lends, as an object: no method of it ends it early."""
-    cdef void *held
-
-    def __dealloc__(self):
-        cdef void *held = self.held
-        self.held = NULL
-        end_hold(held, True)
-
-
-class Parameter(c_void_p):
-    """What a VMExternRef passes. ctypes keeps a c_void_p until the call is over, and this one owns a count."""
-
-    __slots__ = ("owner",)
-
-
-cdef object parameter_type = Parameter
-cdef object give_owner = Parameter.owner.__set__
-del Parameter.owner     # so that nobody takes the owner away in the middle of a call
-
-
-def new_parameter(ref, /):
-    """For VMExternRef.from_param."""
-    cdef Owner owner
-    parameter = hidden(parameter_type())    # from gc.get_objects(): what ctypes has, nobody else has
-    owner = Owner.__new__(Owner)
-    owner.held = hold_registered(ref, True)
-    give_owner(parameter, owner)
-    parameter.value = <uintptr_t>owner.held
-    return parameter
 
 
 # --- Results ------------------------------------------------------------------------

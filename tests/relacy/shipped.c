@@ -226,6 +226,7 @@ size_t shipped_count(void)
 void shipped_drain(int is_helper)
 {
     VMExternData *data;
+    helper_restart();
     if (pending_set_draining(1)) {
         return;
     }
@@ -249,6 +250,7 @@ void shipped_drain(int is_helper)
 void shipped_set_mode(enum Mode mode)
 {
     helper_set_mode((long)mode);
+    helper_tell_mode();
 }
 
 void shipped_before_fork(void)

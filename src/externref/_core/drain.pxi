@@ -19,6 +19,8 @@ cdef extern from "_core/helper.h":
     const long DRAIN_SCHEDULED
     bint helper_setup(unsigned long main_thread, void (*drain)(bint) noexcept, bint (*schedule)() noexcept) noexcept
     void helper_set_mode(long mode) noexcept
+    void helper_tell_mode() noexcept
+    void helper_restart() noexcept
     void helper_drained() noexcept
     bint helper_may_drain() noexcept
     void helper_before_fork() noexcept
@@ -30,6 +32,7 @@ cdef extern from "_core/helper.h":
 cdef extern from "Python.h":
     PyObject *PyObject_CallNoArgs(PyObject *) noexcept
     void PyErr_WriteUnraisable(PyObject *) noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
 
 
 cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
@@ -43,6 +46,7 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     cdef VMExternData *data
     cdef ExternrefHold *record
     cdef PyObject *payload
+    helper_restart()
     if pending_set_draining(True):
         return 0
     helper_drained()
@@ -106,25 +110,36 @@ cdef Py_ssize_t count_let_go() except -1:
 cdef str AUTO = "auto"
 cdef str MAIN = "main"
 cdef PyObject *drain_setting = <PyObject *>AUTO    # owned: one of these, or a function
+cdef unsigned long drain_setter = PyThread_get_thread_ident()   # the thread that set it
 cdef Lock drain_setting_lock
 Py_INCREF(drain_setting)
 
 
 cdef object choose_drain(object setting):
     """set_drain(), with AUTO, MAIN or a function."""
-    global drain_setting
-    cdef PyObject *given
+    global drain_setting, drain_setter
+    cdef PyObject *given = <PyObject *>setting
     cdef PyObject *before
     lock_take(&drain_setting_lock)
-    if helper_is_closed() and setting is not MAIN:
-        setting = AUTO      # nobody would call a function, nor let it go
-    given = <PyObject *>setting
+    if helper_is_closed() and given != <PyObject *>MAIN:
+        given = <PyObject *>AUTO    # nobody would call a function, nor let it go
     Py_INCREF(given)
     before = drain_setting
     drain_setting = given
+    drain_setter = PyThread_get_thread_ident()
+    helper_set_mode(DRAIN_AUTO if given == <PyObject *>AUTO else
+                    DRAIN_MAIN if given == <PyObject *>MAIN else DRAIN_SCHEDULED)
     lock_release(&drain_setting_lock)
-    helper_set_mode(DRAIN_AUTO if setting is AUTO else DRAIN_MAIN if setting is MAIN else DRAIN_SCHEDULED)
+    helper_tell_mode()
     return own_reference(before)
+
+
+cdef bint is_set_by_this_thread() noexcept:
+    cdef bint own
+    lock_take(&drain_setting_lock)
+    own = drain_setter == PyThread_get_thread_ident()
+    lock_release(&drain_setting_lock)
+    return own
 
 
 cdef void drain_for_helper(bint is_helper) noexcept:
@@ -203,9 +218,13 @@ def close_pending():
     # From here on compiled code may still drop references, but nobody is asked to drain.
     run_drain()
     helper_close()
-    choose_drain(AUTO)      # a function would keep its module, and all that is in it, for ever
+    if is_set_by_this_thread():     # as release_elsewhere() has it
+        choose_drain(AUTO)          # a function would keep its module, and all that is in it, for ever
     run_drain()     # what was let go since
-    keep_libraries()
+    try:
+        keep_libraries()
+    except Exception:
+        pass    # a finalizer that needs them is told
 
 
 del main_thread, before_fork, after_fork_in_parent, after_fork_in_child, close_pending   # for nobody else to call

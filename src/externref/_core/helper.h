@@ -138,7 +138,6 @@ static int helper_has_gil(void)
 /* --- The main thread's turn --- */
 
 static void helper_wake(void);
-static void helper_start_or_wake(void);
 
 static int helper_pending_call(void *flag)
 {
@@ -147,11 +146,7 @@ static int helper_pending_call(void *flag)
         helper_wake();
     }
     else if (PyInterpreterState_Get() == helper.interpreter) {
-        /* 3.12 and later run it in the main interpreter, wherever it was added. */
-        if (atomic_flag_load(&helper.state) == HELPER_NONE && pending_any()) {
-            helper_start_or_wake(); /* a fork stopped it; a finalizer that waits would leave the rest to nobody */
-        }
-        helper.drain(0);
+        helper.drain(0); /* 3.12 and later run it in the main interpreter, wherever it was added */
     }
     return 0;
 }
@@ -297,7 +292,7 @@ static int helper_keep_interpreter(void)
 }
 
 /* Why it does not, if that is not for want of memory. */
-static int helper_is_too_late(void) /* not reached: from 3.15 on */
+static int helper_is_too_late(void) /* not reached: before 3.15 */
 {
 #if defined(HELPER_GUARDS)
     return Py_IsFinalizing() || !Py_IsInitialized();
@@ -323,7 +318,7 @@ static int helper_with_gil(Helper *self, void (*act)(Helper *))
 {
     int forked;
     if (!helper_keep_interpreter()) {
-        if (helper_is_too_late()) { /* not reached: from 3.15 on */
+        if (helper_is_too_late()) { /* not reached: before 3.15 */
             /* It was the interpreter's, which has ended it. */
             self->thread_state = NULL; /* not reached: the same */
             atomic_flag_swap(&helper.closed, 1); /* not reached: the same */
@@ -561,6 +556,14 @@ static void helper_push_hold(void *record)
 
 /* --- For the holder of the GIL --- */
 
+/* Somebody is about to drain. If a fork stopped the helper, a finalizer that waits would leave the rest to nobody. */
+static inline void helper_restart(void)
+{
+    if (atomic_flag_load(&helper.state) == HELPER_NONE && pending_any()) {
+        helper_start_or_wake();
+    }
+}
+
 /* Somebody drains: that no helper could be started is over, perhaps. */
 static inline void helper_drained(void)
 {
@@ -582,6 +585,11 @@ static void helper_set_mode(long mode)
 {
     atomic_flag_swap(&helper.mode, mode);
     atomic_flag_add(&helper.changes, 1);
+}
+
+/* After it, for what is pending. */
+static void helper_tell_mode(void)
+{
     if (pending_any()) {
         helper_wake();
     }

@@ -1,63 +1,102 @@
 # ctypes and cffi: the address in a pointer of theirs, and what ctypes passes for a reference.
 #
-# A part of _core.pyx. Neither is imported here: who has a pointer of theirs has done it. Finalizers may have one at
-# the interpreter's end, when the names of modules are gone and none can be imported: close_pending() keeps what they
-# need.
+# A part of _core.pyx. Neither is imported for an address: who has a pointer of theirs has done it. Finalizers may come
+# here at the interpreter's end, when the names of modules are gone and nothing can be imported; nor may the package's
+# own end import anything, since another thread may be at it and never go on. So that keeps what there is by then.
 
-cdef object modules = sys.modules
-cdef void *libraries_at_exit = NULL     # libraries(), as the package's end found them; for good
-cdef void *new_parameter = NULL         # externref.ctypes.new_parameter, once it is needed; for good
-
-
-cdef void keep(void **slot, object kept) noexcept:
-    Py_INCREF(<PyObject *>kept)
-    slot_store(slot, <void *>kept)
+cdef object sys_module = sys
+cdef tuple NEEDED = (("ctypes", "c_void_p"), ("_cffi_backend", "_CDataBase"), ("_cffi_backend", "typeof"),
+                     ("_cffi_backend", "cast"), ("_cffi_backend", "new_primitive_type"))
+cdef void *kept_at_exit = NULL      # a dict of these, owned for good
+cdef void *parameter_class = NULL   # a tuple, owned for good: what ctypes is passed, and the setter of its owner
 
 
-cdef tuple libraries():
-    """ctypes.c_void_p; cffi's type of pointers and its functions. None for what is not imported."""
-    ctypes = modules.get("ctypes")
-    cffi = modules.get("_cffi_backend")
-    cdata = getattr(cffi, "_CDataBase", None)
-    return (getattr(ctypes, "c_void_p", None),
-            None if cdata is None else (cdata, cffi.typeof, cffi.cast, cffi.new_primitive_type))
+cdef object of_library(str module, str name):
+    """What is NEEDED, or None if the module is not imported."""
+    cdef void *kept
+    found = getattr((getattr(sys_module, "modules", None) or {}).get(module), name, None)
+    if found is None:
+        kept = atomic_pointer_load(&kept_at_exit)
+        if kept != NULL:
+            found = (<dict>kept).get((module, name))
+    return found
 
 
 cdef object address_in(object pointer):
     """TypeError for what is neither a c_void_p nor a `void *`; 0 if it is NULL."""
     if pointer is None:
         raise TypeError("None is no reference: where it stands for ctypes' null pointer, option_from_raw() takes it")
-    cdef void *kept = slot_load(&libraries_at_exit)
-    c_void_p, cffi = libraries()
-    if kept != NULL:
-        c_void_p, cffi = c_void_p or (<tuple>kept)[0], cffi or (<tuple>kept)[1]
+    c_void_p = of_library("ctypes", "c_void_p")
     if c_void_p is not None and isinstance(pointer, c_void_p):
         return c_void_p.value.__get__(pointer) or 0     # of ctypes itself: a subclass may have a value of its own
-    if cffi is not None:
-        cdata, typeof, cast, new_primitive_type = cffi
-        if isinstance(pointer, cdata):
-            ctype = typeof(pointer)
-            if ctype.kind == "pointer" and ctype.item.kind == "void":
-                return int(cast(new_primitive_type("uintptr_t"), pointer))
-            raise TypeError(f"expected a cffi 'void *', not a {ctype.cname!r}: ffi.cast('void *', pointer)")
+    cdata = of_library("_cffi_backend", "_CDataBase")
+    if cdata is not None and isinstance(pointer, cdata):
+        ctype = of_library("_cffi_backend", "typeof")(pointer)
+        if ctype.kind == "pointer" and ctype.item.kind == "void":
+            uintptr = of_library("_cffi_backend", "new_primitive_type")("uintptr_t")
+            return int(of_library("_cffi_backend", "cast")(uintptr, pointer))
+        raise TypeError(f"expected a cffi 'void *', not a {ctype.cname!r}: ffi.cast('void *', pointer)")
     raise TypeError("expected an address as an int, a ctypes.c_void_p or a cffi 'void *', "
                     f"not {type(pointer).__name__}")
 
 
-cdef object parameter_maker():
-    cdef void *maker = slot_load(&new_parameter)
-    if maker == NULL:
-        from externref.ctypes import new_parameter as imported
-        keep(&new_parameter, imported)
-        return imported
-    return <object>maker
+# --- Arguments of ctypes' functions
+
+cdef extern from "Python.h":
+    bint PyObject_IS_GC(object) noexcept
 
 
-cdef void keep_libraries() noexcept:
-    """At the package's end."""
-    try:
-        keep(&libraries_at_exit, libraries())
-        if "ctypes" in modules:
-            parameter_maker()
-    except Exception:
-        pass    # who needs it then is told
+@cython.final
+@cython.internal
+cdef class ParameterOwner:
+    """A hold that lends, as an object: no method of it ends it early."""
+    cdef void *held
+
+    def __dealloc__(self):
+        cdef void *held = self.held
+        self.held = NULL
+        end_hold(held, True)
+
+
+cdef tuple made_parameter_class(object c_void_p):
+    """A c_void_p that owns a count: ctypes keeps it until the call is over."""
+    cdef void *kept = atomic_pointer_load(&parameter_class)
+    if kept != NULL:
+        return <tuple>kept
+    cls = type(c_void_p)("Parameter", (c_void_p,), {"__slots__": ("owner",), "__module__": "externref.ctypes"})
+    made = (cls, cls.owner.__set__)
+    del cls.owner       # so that nobody takes the owner away in the middle of a call
+    Py_INCREF(<PyObject *>made)
+    atomic_pointer_swap(&parameter_class, <void *>made)     # another thread's that was first stays with those it made
+    return made
+
+
+cdef object new_parameter(VMExternRef ref):
+    cdef ParameterOwner owner
+    c_void_p = of_library("ctypes", "c_void_p")
+    if c_void_p is None:
+        from ctypes import c_void_p     # of VMExternRef's methods, without a call
+    cls, give_owner = made_parameter_class(c_void_p)
+    parameter = cls()
+    if not PyObject_IS_GC(parameter):
+        raise TypeError(f"ctypes.c_void_p is not ctypes' own: {c_void_p!r}")
+    hidden(parameter)       # from gc.get_objects(): what ctypes has, nobody else has
+    owner = ParameterOwner.__new__(ParameterOwner)
+    owner.held = hold_registered(ref, True)
+    give_owner(parameter, owner)
+    parameter.value = <uintptr_t>owner.held
+    return parameter
+
+
+# --- The package's end
+
+cdef int keep_libraries() except -1:
+    cdef dict kept = {}
+    for module, name in NEEDED:
+        kept[module, name] = of_library(module, name)
+    Py_INCREF(<PyObject *>kept)
+    atomic_pointer_swap(&kept_at_exit, <void *>kept)
+    c_void_p = kept["ctypes", "c_void_p"]
+    if c_void_p is not None:
+        made_parameter_class(c_void_p)      # while ctypes is whole
+    return 0
