@@ -698,7 +698,8 @@ print(tuple(stats()), len(tracker.mistakes()))
     assert out == "0 1\nreleased\n(0, 0, 0, 0) 1\n"
 
 
-@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="a wrapper has what is freed here, and the collector looks at it")
+@pytest.mark.skipif(bool({"ASAN_OPTIONS", "TSAN_OPTIONS"} & os.environ.keys()),
+                    reason="a wrapper has what is freed here, and the collector looks at it")
 @pytest.mark.parametrize("tracked", [False, True])
 def test_what_compiled_code_dropped_of_pythons_is_freed_where_nothing_is_kept(tracked):
     """As it must be for who drops rightly: the drain frees it, and once. If somebody tracks, it is said."""
