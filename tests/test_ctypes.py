@@ -668,11 +668,37 @@ assert "a ctypes.c_void_p or a cffi" in refusal(VMExternRef.from_raw, "address")
 real, sys.modules = sys.modules, {"ctypes": ctypes}
 assert clone() == ref
 sys.modules = {}
-assert "a ctypes.c_void_p or a cffi" in refusal(clone)
+assert "a ctypes.c_void_p or a cffi" in refusal(VMExternRef.from_raw, ctypes.c_void_p(ref.as_raw()))
 sys.modules = real
-ctypes.c_void_p = type("Evil", (ctypes.c_void_p,), {"__new__": lambda cls: 5})
-assert "ctypes.c_void_p is not ctypes' own" in refusal(VMExternRef.from_param, ref)
+c_void_p, shared = ctypes.c_void_p, []
+def make_shared(cls):
+    shared.append(c_void_p.__new__(cls))
+    return shared[0]
+for make in lambda cls: 5, lambda cls: lambda: None, make_shared:
+    ctypes.c_void_p = type("Evil", (c_void_p,), {"__new__": make})
+    assert "ctypes.c_void_p is not ctypes' own" in refusal(VMExternRef.from_param, ref)
+ctypes.c_void_p = c_void_p
+parameter = ref._as_parameter_
+assert ref.strong_count == 2
+sys.modules["ctypes"] = None
+parameter = ref._as_parameter_          # the class was made
+assert ref.strong_count == 2
 """)
+
+
+@pytest.mark.parametrize("use, loaded", [("", False), ("VMExternRef([])._as_parameter_", True)])
+def test_a_lazy_import_of_ctypes(run_python, use, loaded):
+    """P8: the package's end does not make it one that is done."""
+    assert run_python(f"""
+import atexit, importlib.util, sys
+atexit.register(lambda: print("_ctypes" in sys.modules))    # after the package's end
+from externref import VMExternRef
+spec = importlib.util.find_spec("ctypes")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+sys.modules["ctypes"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+{use}
+""") == f"{loaded}\n"
 
 
 # -- Threads against each other

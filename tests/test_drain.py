@@ -808,9 +808,11 @@ def test_a_drain_in_c_after_a_fork_whose_finalizer_waits_for_another(run_python)
             os.register_at_fork(before=partial(drop, VMExternRef(payload).into_raw()))
         del payload
         child, _ = map(call, (os.fork, externref.drain))
-        if child == 0:
-            os._exit(0)
         assert externref.stats() == (0, 0, 0, 0)
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+        else:
+            os._exit(0)
     """)
 
 

@@ -322,8 +322,8 @@ def set_drain(setting: _DrainSetting, /) -> _DrainSetting:
         a function without parameters: called on the helper thread, with the GIL, once for all that is pending, to
             have drain() called where finalizers may run: `lambda: loop.call_soon_threadsafe(externref.drain)`.
             Called again when something was drained and more has come. If it raises, sys.unraisablehook gets
-            the exception, and the main thread drains. At exit it is let go if this thread ends the interpreter;
-            else it is kept for ever, for what it holds may be its own thread's to release.
+            the exception, and the main thread drains. At exit it is let go if the thread that set it last ends the
+            interpreter; else it is kept for ever, for what it holds may be another thread's to release.
     Raises ValueError for another string, TypeError for anything else; the setting stays then.
 
     With each of them the package's own operations, and drain(), drain on the thread that calls them.

@@ -7,8 +7,8 @@
     @externref.ctypes.callback(None, externref.ctypes.lent, ctypes.c_int)
     def on_event(ref, event): ...                   # gets a VMExternRef, or None for NULL
 
-An argument is VMExternRef's own affair, in `_core/pointers.pxi`. Nothing of the package imports this module, or
-ctypes.
+An argument is VMExternRef's own affair, in `_core/pointers.pxi`. Nothing of the package imports this module, nor
+ctypes, but for what is in it.
 """
 
 cimport cython

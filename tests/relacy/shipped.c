@@ -226,8 +226,8 @@ size_t shipped_count(void)
 void shipped_drain(int is_helper)
 {
     VMExternData *data;
-    helper_restart();
     if (pending_set_draining(1)) {
+        helper_restart();
         return;
     }
     helper_drained();
@@ -238,6 +238,7 @@ void shipped_drain(int is_helper)
         data = pending_pop();
         if (data != NULL) {
             shipped_free(data);
+            helper_restart();
             model_finalize(number_of(data), is_helper);
         }
         else if (!shipped_pop_hold()) {

@@ -46,8 +46,8 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     cdef VMExternData *data
     cdef ExternrefHold *record
     cdef PyObject *payload
-    helper_restart()
     if pending_set_draining(True):
+        helper_restart()
         return 0
     helper_drained()
     while True:
@@ -70,7 +70,8 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
                 unlend_block(data)
             free_record(record)
             payload = drop_handle_counted(data, &freed)
-        Py_XDECREF(payload)     # arbitrary code, which may let go of more
+        helper_restart()
+        Py_XDECREF(payload)     # arbitrary code, which may let go of more, or wait for the rest
     pending_set_draining(False)
     return freed
 
@@ -147,11 +148,14 @@ cdef void drain_for_helper(bint is_helper) noexcept:
 
 
 cdef bint schedule_for_helper() noexcept:
-    """Calls the user's function; False, and the exception is reported, if it raises."""
+    """Calls the user's function; False if there is none, or, and the exception is reported, if it raises."""
     cdef PyObject *schedule
     cdef PyObject *result
     lock_take(&drain_setting_lock)
     schedule = drain_setting
+    if schedule == <PyObject *>AUTO or schedule == <PyObject *>MAIN:    # since the helper looked
+        lock_release(&drain_setting_lock)   # not reached: without a GIL alone
+        return False                        # not reached: the same
     Py_INCREF(schedule)
     lock_release(&drain_setting_lock)
     # Called so, nothing here keeps it alive, and no SystemExit ends the process.

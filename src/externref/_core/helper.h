@@ -556,7 +556,8 @@ static void helper_push_hold(void *record)
 
 /* --- For the holder of the GIL --- */
 
-/* Somebody is about to drain. If a fork stopped the helper, a finalizer that waits would leave the rest to nobody. */
+/* Somebody who drains is about to run a finalizer. If that waits, the rest is the helper's, which a fork may have stopped,
+ * or which could not be started before. */
 static inline void helper_restart(void)
 {
     if (atomic_flag_load(&helper.state) == HELPER_NONE && pending_any()) {

@@ -11,15 +11,21 @@ cdef void *kept_at_exit = NULL      # a dict of these, owned for good
 cdef void *parameter_class = NULL   # a tuple, owned for good: what ctypes is passed, and the setter of its owner
 
 
+cdef extern from "Python.h":
+    bint PyModule_Check(object) noexcept
+    PyObject *PyModule_GetDict(object) noexcept     # borrowed
+
+
 cdef object of_library(str module, str name):
-    """What is NEEDED, or None if the module is not imported."""
+    """What is NEEDED, or None if the module is not imported. Has no module run code, as one does that is lazy."""
     cdef void *kept
-    found = getattr((getattr(sys_module, "modules", None) or {}).get(module), name, None)
-    if found is None:
-        kept = atomic_pointer_load(&kept_at_exit)
-        if kept != NULL:
-            found = (<dict>kept).get((module, name))
-    return found
+    found = (getattr(sys_module, "modules", None) or {}).get(module)
+    if found is not None and PyModule_Check(found):
+        found = (<dict><object>PyModule_GetDict(found)).get(name)
+        if found is not None:
+            return found
+    kept = atomic_pointer_load(&kept_at_exit)
+    return None if kept == NULL else (<dict>kept).get((module, name))
 
 
 cdef object address_in(object pointer):
@@ -43,7 +49,7 @@ cdef object address_in(object pointer):
 # --- Arguments of ctypes' functions
 
 cdef extern from "Python.h":
-    bint PyObject_IS_GC(object) noexcept
+    Py_ssize_t Py_REFCNT(PyObject *) noexcept
 
 
 @cython.final
@@ -58,32 +64,41 @@ cdef class ParameterOwner:
         end_hold(held, True)
 
 
-cdef tuple made_parameter_class(object c_void_p):
+cdef tuple make_parameter_class(object c_void_p):
     """A c_void_p that owns a count: ctypes keeps it until the call is over."""
-    cdef void *kept = atomic_pointer_load(&parameter_class)
-    if kept != NULL:
-        return <tuple>kept
     cls = type(c_void_p)("Parameter", (c_void_p,), {"__slots__": ("owner",), "__module__": "externref.ctypes"})
-    made = (cls, cls.owner.__set__)
-    del cls.owner       # so that nobody takes the owner away in the middle of a call
-    Py_INCREF(<PyObject *>made)
-    atomic_pointer_swap(&parameter_class, <void *>made)     # another thread's that was first stays with those it made
-    return made
+    give_owner = cls.owner.__set__
+    del cls.owner       # what ctypes alone has, nobody finds; but who has one knows how to spoil it
+    return cls, give_owner
+
+
+cdef object empty_parameter(tuple made):
+    """One of the class that nobody else has; TypeError if Python code is in between."""
+    cls = made[0]
+    parameter = cls()
+    if type(parameter) is not cls or Py_REFCNT(<PyObject *>parameter) != 1:
+        raise TypeError("ctypes.c_void_p is not ctypes' own")
+    if atomic_pointer_load(&parameter_class) == NULL:
+        Py_INCREF(<PyObject *>made)
+        atomic_pointer_swap(&parameter_class, <void *>made)     # another thread's that was first stays, too
+    return hidden(parameter)        # from gc.get_objects()
 
 
 cdef object new_parameter(VMExternRef ref):
     cdef ParameterOwner owner
-    c_void_p = of_library("ctypes", "c_void_p")
-    if c_void_p is None:
-        from ctypes import c_void_p     # of VMExternRef's methods, without a call
-    cls, give_owner = made_parameter_class(c_void_p)
-    parameter = cls()
-    if not PyObject_IS_GC(parameter):
-        raise TypeError(f"ctypes.c_void_p is not ctypes' own: {c_void_p!r}")
-    hidden(parameter)       # from gc.get_objects(): what ctypes has, nobody else has
+    cdef tuple made
+    cdef void *kept = atomic_pointer_load(&parameter_class)
+    if kept != NULL:
+        made = <tuple>kept
+    else:
+        c_void_p = of_library("ctypes", "c_void_p")
+        if c_void_p is None:
+            from ctypes import c_void_p     # not for a call, or imported lazily
+        made = make_parameter_class(c_void_p)
+    parameter = empty_parameter(made)
     owner = ParameterOwner.__new__(ParameterOwner)
     owner.held = hold_registered(ref, True)
-    give_owner(parameter, owner)
+    made[1](parameter, owner)
     parameter.value = <uintptr_t>owner.held
     return parameter
 
@@ -97,6 +112,6 @@ cdef int keep_libraries() except -1:
     Py_INCREF(<PyObject *>kept)
     atomic_pointer_swap(&kept_at_exit, <void *>kept)
     c_void_p = kept["ctypes", "c_void_p"]
-    if c_void_p is not None:
-        made_parameter_class(c_void_p)      # while ctypes is whole
+    if c_void_p is not None and atomic_pointer_load(&parameter_class) == NULL:
+        empty_parameter(make_parameter_class(c_void_p))     # while ctypes is whole
     return 0
