@@ -7,11 +7,16 @@ them. A payload's finalizer comes back in and tries to take what others own.
 
 Counts are exact but for two things, which have bounds: a store may keep what it no longer refers to until
 its next collection, and a native thread that clones and drops has one count more or not.
+
+150 programs of each machine, or, with $EXTERNREF_MODEL_SECONDS, as many as so many seconds are enough for, and figures are
+printed (pytest -s).
 """
 
 import ctypes
 import gc
+import os
 import sys
+import time
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +35,8 @@ from hypothesis.stateful import (
 
 import externref
 from externref import Function, InvalidRawPointerError, MovedError, VMExternRef, VMExternRefActivationsTable, abi
+
+SECONDS = float(os.environ.get("EXTERNREF_MODEL_SECONDS", 0))
 
 clone = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(abi.clone_address)
 drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(abi.drop_address)
@@ -420,11 +427,16 @@ class MachineWithThread(Machine):
 
 def run(machine, *args):
     """Runs random programs on machine(*args)."""
+    start, programs = time.monotonic(), 0
 
     def make():
+        nonlocal programs
+        programs += 1
         gc.collect()
         gc.freeze()     # a program's collections need not look at what is hypothesis's, which is much
         return machine(*args)
 
-    run_state_machine_as_test(make, settings=settings(
-        max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)))
+    while not programs or time.monotonic() < start + SECONDS:
+        run_state_machine_as_test(make, settings=settings(
+            max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)))
+    print(f"{machine.__name__}: {programs} programs in {time.monotonic() - start:.0f} s")
