@@ -7,8 +7,7 @@
     @externref.ctypes.callback(None, externref.ctypes.lent, ctypes.c_int)
     def on_event(ref, event): ...                   # gets a VMExternRef, or None for NULL
 
-An argument is VMExternRef's own affair, in `_core/pointers.pxi`. Nothing of the package imports this module, nor
-ctypes, but for what is in it.
+An argument is VMExternRef's own affair, in `_core/pointers.pxi`, which needs ctypes, and not this module.
 """
 
 cimport cython

@@ -46,6 +46,7 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     cdef VMExternData *data
     cdef ExternrefHold *record
     cdef PyObject *payload
+    # One of its finalizers may have forked, and wait for what is left.
     if pending_set_draining(True):
         helper_restart()
         return 0

@@ -1,8 +1,8 @@
 # ctypes and cffi: the address in a pointer of theirs, and what ctypes passes for a reference.
 #
 # A part of _core.pyx. Neither is imported for an address: who has a pointer of theirs has done it. Finalizers may come
-# here at the interpreter's end, when the names of modules are gone and nothing can be imported; nor may the package's
-# own end import anything, since another thread may be at it and never go on. So that keeps what there is by then.
+# here at the interpreter's end, when the names of modules are gone and nothing can be imported. So the package's end
+# keeps what there is by then; it imports nothing, since another thread may be at it and never go on.
 
 cdef object sys_module = sys
 cdef tuple NEEDED = (("ctypes", "c_void_p"), ("_cffi_backend", "_CDataBase"), ("_cffi_backend", "typeof"),
