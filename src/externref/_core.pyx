@@ -115,12 +115,12 @@ from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport UINT32_MAX, uint32_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strcmp, strlen
 
 from externref._numbers cimport fits_address, no_address
 from externref._python cimport (
     Py_DECREF, Py_INCREF, Py_XDECREF, PyErr_Occurred, PyTuple_GET_SIZE, PyType_Modified, PyVectorcall_NARGS, TypeSlots,
-    call_in_trashcan, descrgetfunc, has_keywords, hidden, let_others_run, make_collected, own_reference,
+    call_in_trashcan, descrgetfunc, get_from, has_keywords, hidden, let_others_run, make_collected, own_reference,
     require_first_run, reraise, richcmpfunc, visitproc)
 
 require_first_run()
@@ -458,7 +458,8 @@ cdef class VMExternRef:
 
         ctypes keeps it for the call: strong_count is one higher during it, and the pointer stays valid to its end
         whatever happens to the wrapper. C code that keeps the pointer clones it before it returns.
-        Raises MovedError if spent, MemoryError, OverflowError if the count is at its limit.
+        Raises MovedError if spent, MemoryError, OverflowError if the count is at its limit, TypeError if something else
+        was put in the place of ctypes.c_void_p before the first call.
         """
         return new_parameter(self)
 

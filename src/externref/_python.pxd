@@ -147,6 +147,11 @@ cdef inline void make_collected(type cls, traverseproc traverse, inquiry clear) 
     PyType_Modified(<PyTypeObject *>cls)
 
 
+cdef inline object get_from(object attributes, object key):
+    """attributes.get(key). Of what it knows to be a dict, Cython borrows the value, which another thread may let go."""
+    return attributes.get(key)
+
+
 cdef inline object hidden(object thing):
     """The object, which is new, out of the collector's sight until PyObject_GC_Track(), and so of gc.get_objects() and
     gc.get_referrers(): what a collection runs, or other code meanwhile, cannot find it, nor change it."""

@@ -5,42 +5,63 @@
 # keeps what there is by then; it imports nothing, since another thread may be at it and never go on.
 
 cdef object sys_module = sys
-cdef tuple NEEDED = (("ctypes", "c_void_p"), ("_cffi_backend", "_CDataBase"), ("_cffi_backend", "typeof"),
-                     ("_cffi_backend", "cast"), ("_cffi_backend", "new_primitive_type"))
+cdef tuple OF_CFFI = ("_CDataBase", "typeof", "cast", "new_primitive_type")
 cdef void *kept_at_exit = NULL      # a dict of these, owned for good
-cdef void *parameter_class = NULL   # a tuple, owned for good: what ctypes is passed, and the setter of its owner
+cdef void *parameter_class = NULL   # a tuple, owned for good: what ctypes is passed, and the setters of its owner and its value
 
 
 cdef extern from "Python.h":
+    const unsigned long Py_TPFLAGS_IMMUTABLETYPE
     bint PyModule_Check(object) noexcept
-    PyObject *PyModule_GetDict(object) noexcept     # borrowed
+    PyObject *PyModule_GetDict(object) noexcept     # borrowed; NULL if the collector has cleared the module
 
 
-cdef object of_library(str module, str name):
-    """What is NEEDED, or None if the module is not imported. Has no module run code, as one does that is lazy."""
-    cdef void *kept
+cdef object of_module(str module, str name):
+    """None if the module is not imported. Has no module run code, as one does that is lazy."""
+    cdef PyObject *names
     found = (getattr(sys_module, "modules", None) or {}).get(module)
-    if found is not None and PyModule_Check(found):
-        found = (<dict><object>PyModule_GetDict(found)).get(name)
-        if found is not None:
-            return found
-    kept = atomic_pointer_load(&kept_at_exit)
-    return None if kept == NULL else (<dict>kept).get((module, name))
+    if found is None or not PyModule_Check(found):
+        return None
+    names = PyModule_GetDict(found)
+    return None if names == NULL else get_from(<object>names, name)
+
+
+cdef object of_cffi(str name):
+    cdef void *kept
+    found = of_module("_cffi_backend", name)
+    if found is None:
+        kept = atomic_pointer_load(&kept_at_exit)
+        if kept != NULL:
+            found = get_from(<object>kept, name)
+    return found
+
+
+cdef bint is_class_of_c(object cls, const char *name) noexcept:
+    """Whether it is a C module's class of that name, which has the module's: Python code makes none that is immutable."""
+    return (isinstance(cls, type) and ((<TypeSlots *>cls).tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0
+            and strcmp((<TypeSlots *>cls).tp_name, name) == 0)
+
+
+cdef object simple_data(object cls):
+    """ctypes' base of the classes of C's simple values, if the class is one of `void *`, or else None."""
+    for base in cls.__mro__:
+        if is_class_of_c(base, "_ctypes._SimpleCData"):
+            return base if getattr(cls, "_type_", None) == "P" else None
+    return None
 
 
 cdef object address_in(object pointer):
     """TypeError for what is neither a c_void_p nor a `void *`; 0 if it is NULL."""
     if pointer is None:
         raise TypeError("None is no reference: where it stands for ctypes' null pointer, option_from_raw() takes it")
-    c_void_p = of_library("ctypes", "c_void_p")
-    if c_void_p is not None and isinstance(pointer, c_void_p):
-        return c_void_p.value.__get__(pointer) or 0     # of ctypes itself: a subclass may have a value of its own
-    cdata = of_library("_cffi_backend", "_CDataBase")
+    simple = simple_data(type(pointer))
+    if simple is not None:
+        return simple.value.__get__(pointer) or 0       # of ctypes itself: a subclass may have a value of its own
+    cdata = of_cffi("_CDataBase")
     if cdata is not None and isinstance(pointer, cdata):
-        ctype = of_library("_cffi_backend", "typeof")(pointer)
+        ctype = of_cffi("typeof")(pointer)
         if ctype.kind == "pointer" and ctype.item.kind == "void":
-            uintptr = of_library("_cffi_backend", "new_primitive_type")("uintptr_t")
-            return int(of_library("_cffi_backend", "cast")(uintptr, pointer))
+            return int(of_cffi("cast")(of_cffi("new_primitive_type")("uintptr_t"), pointer))
         raise TypeError(f"expected a cffi 'void *', not a {ctype.cname!r}: ffi.cast('void *', pointer)")
     raise TypeError("expected an address as an int, a ctypes.c_void_p or a cffi 'void *', "
                     f"not {type(pointer).__name__}")
@@ -65,11 +86,15 @@ cdef class ParameterOwner:
 
 
 cdef tuple make_parameter_class(object c_void_p):
-    """A c_void_p that owns a count: ctypes keeps it until the call is over."""
+    """A c_void_p that owns a count: ctypes keeps it until the call is over. TypeError if that is not ctypes' own."""
+    # What Python code has put in its place, be it for a test, may not be passed, and would be for good.
+    simple = simple_data(c_void_p) if is_class_of_c(type(c_void_p), "_ctypes.PyCSimpleType") else None
+    if simple is None:
+        raise TypeError("ctypes.c_void_p is not ctypes' own class, as whose instance a reference is passed")
     cls = type(c_void_p)("Parameter", (c_void_p,), {"__slots__": ("owner",), "__module__": "externref.ctypes"})
     give_owner = cls.owner.__set__
     del cls.owner       # what ctypes alone has, nobody finds; but who has one knows how to spoil it
-    return cls, give_owner
+    return cls, give_owner, simple.value.__set__
 
 
 cdef object empty_parameter(tuple made):
@@ -77,7 +102,7 @@ cdef object empty_parameter(tuple made):
     cls = made[0]
     parameter = cls()
     if type(parameter) is not cls or Py_REFCNT(<PyObject *>parameter) != 1:
-        raise TypeError("ctypes.c_void_p is not ctypes' own")
+        raise TypeError("ctypes.c_void_p is not ctypes' own: Python code makes its instances")
     if atomic_pointer_load(&parameter_class) == NULL:
         Py_INCREF(<PyObject *>made)
         atomic_pointer_swap(&parameter_class, <void *>made)     # another thread's that was first stays, too
@@ -91,7 +116,7 @@ cdef object new_parameter(VMExternRef ref):
     if kept != NULL:
         made = <tuple>kept
     else:
-        c_void_p = of_library("ctypes", "c_void_p")
+        c_void_p = of_module("ctypes", "c_void_p")
         if c_void_p is None:
             from ctypes import c_void_p     # not for a call, or imported lazily
         made = make_parameter_class(c_void_p)
@@ -99,7 +124,7 @@ cdef object new_parameter(VMExternRef ref):
     owner = ParameterOwner.__new__(ParameterOwner)
     owner.held = hold_registered(ref, True)
     made[1](parameter, owner)
-    parameter.value = <uintptr_t>owner.held
+    made[2](parameter, <uintptr_t>owner.held)
     return parameter
 
 
@@ -107,11 +132,11 @@ cdef object new_parameter(VMExternRef ref):
 
 cdef int keep_libraries() except -1:
     cdef dict kept = {}
-    for module, name in NEEDED:
-        kept[module, name] = of_library(module, name)
+    for name in OF_CFFI:
+        kept[name] = of_module("_cffi_backend", name)
     Py_INCREF(<PyObject *>kept)
     atomic_pointer_swap(&kept_at_exit, <void *>kept)
-    c_void_p = kept["ctypes", "c_void_p"]
+    c_void_p = of_module("ctypes", "c_void_p")
     if c_void_p is not None and atomic_pointer_load(&parameter_class) == NULL:
         empty_parameter(make_parameter_class(c_void_p))     # while ctypes is whole
     return 0

@@ -112,11 +112,6 @@ cdef int raise_ours(object raised, str text) except -1:
     return 0
 
 
-cdef object get_from(object attributes, object key):
-    """attributes.get(key). Of what it knows to be a dict, Cython borrows the value, which another thread may let go."""
-    return attributes.get(key)
-
-
 # Those of open stores, by address_of() the store. It is no attribute of the store's: nobody else can change it.
 cdef dict states = hidden({})
 
