@@ -81,7 +81,8 @@ static inline int owner_claim_to_close(Owner *owner)
 
 static inline int owner_closes(const Owner *owner)
 {
-    return owner_is(owner, OWNER_CLOSES);
+    /* Who reads that nobody does any more sees what was done. */
+    return __atomic_load_n(&owner->thread, __ATOMIC_ACQUIRE) == OWNER_CLOSES;
 }
 
 static inline void owner_release(Owner *owner)

@@ -133,6 +133,7 @@ def close_store(dict attributes, pointer, /):
     cdef void *address
     cdef void **context_slot = NULL
     cdef StoreState state = None
+    cdef bint closes
     cdef list kept = []     # for finalizers to run when the store is gone, and no newer one can have its address before
     if wasmtime is None:
         return      # at exit, modules are cleared: the deletion might call back into wasmtime-py, which was next
@@ -150,9 +151,10 @@ def close_store(dict attributes, pointer, /):
         state = counted_state(number)
         if owner_claim_to_close(&state.owner):
             break
+        closes = owner_closes(&state.owner)     # before: who closes it may be done meanwhile
         if state.is_closed():
             return
-        if not owner_closes(&state.owner):
+        if not closes:
             refuse_close() if owner_is(&state.owner, PyThread_get_thread_ident()) else refuse_thread()
         let_others_run()    # who does it, or finds out that it was done
     # Taken out, which is atomic, for that store which nobody can own.
