@@ -707,6 +707,17 @@ c_void_p = object.__new__(Maker)
     "another of ctypes'": "from ctypes import c_long as c_void_p",
     "a structure": "from ctypes import Structure\nclass c_void_p(Structure): _type_ = 'P'",
     "without a base of ctypes'": "import ctypes\nc_void_p = type(ctypes.c_void_p)('c_void_p', (), {'_type_': 'P'})",
+    "a hook in the way": """
+import ctypes
+class c_void_p(ctypes.c_void_p):
+    def __init_subclass__(cls): cls.owner = property(None, lambda self, owner: None)
+""",
+    "a type's code that says what is asked for": """
+import ctypes
+class Code(str):
+    __eq__, __hash__ = lambda self, other: True, str.__hash__
+class c_void_p(ctypes.c_int): _type_ = Code("i")
+""",
     "a metaclass of Python's": """
 import ctypes
 class Meta(type(ctypes.c_void_p)): pass
@@ -764,20 +775,69 @@ sys.modules["ctypes"].c_void_p = c_void_p
 """)
 
 
-def test_ctypes_once_more(run_python):
-    """Pointers of each are taken; from CPython 3.13 on their classes have no base in common."""
+@pytest.mark.parametrize("use", ["used before", "not used before"])
+def test_ctypes_once_more(run_python, use):
+    """Each takes its own arguments, and pointers of each are taken: from CPython 3.13 on their classes have no base in common."""
     run_python("""
 import sys
 import ctypes as first
-from externref import VMExternRef
+from externref import VMExternRef, abi
+def call(module):
+    for argtypes in None, [VMExternRef]:
+        clone = module.CFUNCTYPE(module.c_void_p)(abi.clone_address)
+        clone.argtypes = argtypes
+        assert VMExternRef.from_raw(clone(ref)) == ref and ref.strong_count == 1
+ref = VMExternRef([])
+if "used before" in sys.argv:
+    call(first)
+modules = dict(sys.modules)
 for name in [name for name in sys.modules if name.split(".")[0] in ("ctypes", "_ctypes")]:
     del sys.modules[name]
 import ctypes
 assert ctypes is not first
-ref = VMExternRef([])
+call(ctypes)
 for module in first, ctypes:
     assert VMExternRef.from_raw(module.c_void_p(ref.clone().into_raw())) == ref
+sys.modules.update(modules)
+call(first)
+""", use)
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt", "ValueError"])
+def test_exit_with_a_class_that_raises(run_python, error):
+    run_python(f"""
+import ctypes, externref
+class c_void_p(ctypes.c_void_p):
+    def __init__(self): raise {error}
+ctypes.c_void_p = c_void_p
 """)
+
+
+def test_a_finalizer_cannot_find_what_is_moved_to_a_callback(counted):
+    """P3: a collection that making references brings, on 3.11."""
+    class Finder:
+        def __del__(self):
+            for found in gc.get_objects():
+                if type(found) is list and len(found) == 20 and found[-1] == raws[-1]:
+                    found[-1] = None
+
+    take = callback(None, *[moved] * 20)(lambda *refs: None)
+    call = ctypes.PYFUNCTYPE(None, *[c_void_p] * 20)(ctypes.cast(take, c_void_p).value)
+    before = gc.get_threshold()
+    try:
+        for amount in range(30):
+            gc.disable()
+            raws = tuple(VMExternRef(counted()).into_raw() for _ in range(20))
+            finder = Finder()
+            finder.itself = finder
+            del finder
+            gc.set_threshold(gc.get_count()[0] + amount)
+            gc.enable()
+            call(*raws)
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert counted.dropped() == 600
 
 
 def test_a_module_that_the_collector_has_cleared(run_python):

@@ -13,6 +13,7 @@ An argument is VMExternRef's own affair, in `_core/pointers.pxi`, which needs ct
 cimport cython
 
 from externref._core cimport VMExternRef, take_handed_out
+from externref._python cimport hidden
 
 import ctypes
 
@@ -121,7 +122,7 @@ cdef class Callback:
         return result
 
     cdef list received(self, tuple words):
-        cdef list values = list(words)
+        cdef list values = hidden(list(words))      # a finalizer that found it could take an address away
         cdef object error = None
         # First what was moved, all of it: it is ours, whatever is wrong with one.
         for i, kind in enumerate(self.argtypes):

@@ -7,23 +7,26 @@
 cdef object sys_module = sys
 cdef tuple OF_CFFI = ("_CDataBase", "typeof", "cast", "new_primitive_type")
 cdef void *kept_at_exit = NULL      # a dict of these, owned for good
-cdef void *parameter_class = NULL   # a tuple, owned for good: what ctypes is passed, and the setters of its owner and its value
+# A module's, without asking it; None if the collector has cleared the module.
+cdef object names_of = type(sys).__dict__["__dict__"].__get__
+cdef type member_descriptor = type(type(sys).__dict__["__dict__"])
+# By ctypes' c_void_p, of which a process may have two, and for the last by None: what ctypes is passed, and the setters
+# of its owner and its value.
+cdef dict parameter_classes = {}
 
 
 cdef extern from "Python.h":
     const unsigned long Py_TPFLAGS_IMMUTABLETYPE
     bint PyModule_Check(object) noexcept
-    PyObject *PyModule_GetDict(object) noexcept     # borrowed; NULL if the collector has cleared the module
 
 
 cdef object of_module(str module, str name):
     """None if the module is not imported. Has no module run code, as one does that is lazy."""
-    cdef PyObject *names
     found = (getattr(sys_module, "modules", None) or {}).get(module)
     if found is None or not PyModule_Check(found):
         return None
-    names = PyModule_GetDict(found)
-    return None if names == NULL else get_from(<object>names, name)
+    names = names_of(found)
+    return None if names is None else get_from(names, name)
 
 
 cdef object of_cffi(str name):
@@ -37,7 +40,7 @@ cdef object of_cffi(str name):
 
 
 cdef bint is_class_of_c(object cls, const char *name) noexcept:
-    """Whether it is a C module's class of that name, which has the module's: Python code makes none that is immutable."""
+    """Whether it is a C module's class of that name, the module's included: Python makes none that is immutable."""
     return (isinstance(cls, type) and ((<TypeSlots *>cls).tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0
             and strcmp((<TypeSlots *>cls).tp_name, name) == 0)
 
@@ -46,8 +49,13 @@ cdef object simple_data(object cls):
     """ctypes' base of the classes of C's simple values, if the class is one of `void *`, or else None."""
     for base in cls.__mro__:
         if is_class_of_c(base, "_ctypes._SimpleCData"):
-            return base if getattr(cls, "_type_", None) == "P" else None
+            kind = getattr(cls, "_type_", None)
+            return base if type(kind) is str and kind == "P" else None
     return None
+
+
+cdef bint may_be_c_void_p(object cls) noexcept:
+    return is_class_of_c(type(cls), "_ctypes.PyCSimpleType")
 
 
 cdef object address_in(object pointer):
@@ -85,14 +93,22 @@ cdef class ParameterOwner:
         end_hold(held, True)
 
 
+cdef int refuse_c_void_p() except -1:
+    raise TypeError("ctypes.c_void_p is not ctypes' own class, as whose instance a reference is passed")
+
+
 cdef tuple make_parameter_class(object c_void_p):
     """A c_void_p that owns a count: ctypes keeps it until the call is over. TypeError if that is not ctypes' own."""
     # What Python code has put in its place, be it for a test, may not be passed, and would be for good.
-    simple = simple_data(c_void_p) if is_class_of_c(type(c_void_p), "_ctypes.PyCSimpleType") else None
+    simple = simple_data(c_void_p) if may_be_c_void_p(c_void_p) else None
     if simple is None:
-        raise TypeError("ctypes.c_void_p is not ctypes' own class, as whose instance a reference is passed")
-    cls = type(c_void_p)("Parameter", (c_void_p,), {"__slots__": ("owner",), "__module__": "externref.ctypes"})
-    give_owner = cls.owner.__set__
+        refuse_c_void_p()
+    names = {"__slots__": ("owner",), "_type_": "P", "__module__": "externref.ctypes"}
+    cls = type(c_void_p)("Parameter", (c_void_p,), names)
+    owner = cls.__dict__.get("owner")
+    if type(owner) is not member_descriptor or owner.__objclass__ is not cls:   # by an __init_subclass__
+        refuse_c_void_p()
+    give_owner = owner.__set__
     del cls.owner       # what ctypes alone has, nobody finds; but who has one knows how to spoil it
     return cls, give_owner, simple.value.__set__
 
@@ -102,27 +118,35 @@ cdef object empty_parameter(tuple made):
     cls = made[0]
     parameter = cls()
     if type(parameter) is not cls or Py_REFCNT(<PyObject *>parameter) != 1:
-        raise TypeError("ctypes.c_void_p is not ctypes' own: Python code makes its instances")
-    if atomic_pointer_load(&parameter_class) == NULL:
-        Py_INCREF(<PyObject *>made)
-        atomic_pointer_swap(&parameter_class, <void *>made)     # another thread's that was first stays, too
+        refuse_c_void_p()
     return hidden(parameter)        # from gc.get_objects()
 
 
-cdef object new_parameter(VMExternRef ref):
-    cdef ParameterOwner owner
-    cdef tuple made
-    cdef void *kept = atomic_pointer_load(&parameter_class)
-    if kept != NULL:
-        made = <tuple>kept
-    else:
-        c_void_p = of_module("ctypes", "c_void_p")
+cdef object first_parameter(object c_void_p):
+    """An empty one, whose class is kept for all that follow."""
+    cdef tuple made = make_parameter_class(c_void_p)
+    parameter = empty_parameter(made)
+    parameter_classes[c_void_p] = parameter_classes[None] = made
+    return parameter
+
+
+cdef tuple parameter_class():
+    """For the ctypes that is there now; if none is, for the last that was; or None."""
+    c_void_p = of_module("ctypes", "c_void_p")
+    made = get_from(parameter_classes, c_void_p if may_be_c_void_p(c_void_p) else None)
+    if made is None:
         if c_void_p is None:
             from ctypes import c_void_p     # not for a call, or imported lazily
-        made = make_parameter_class(c_void_p)
+        first_parameter(c_void_p)
+        made = get_from(parameter_classes, c_void_p)
+    return made
+
+
+cdef object new_parameter(VMExternRef ref):
+    cdef ParameterOwner owner = ParameterOwner.__new__(ParameterOwner)
+    owner.held = hold_registered(ref, True)     # first: what follows runs other code, and the caller may let `ref` go
+    made = parameter_class()
     parameter = empty_parameter(made)
-    owner = ParameterOwner.__new__(ParameterOwner)
-    owner.held = hold_registered(ref, True)
     made[1](parameter, owner)
     made[2](parameter, <uintptr_t>owner.held)
     return parameter
@@ -137,6 +161,6 @@ cdef int keep_libraries() except -1:
     Py_INCREF(<PyObject *>kept)
     atomic_pointer_swap(&kept_at_exit, <void *>kept)
     c_void_p = of_module("ctypes", "c_void_p")
-    if c_void_p is not None and atomic_pointer_load(&parameter_class) == NULL:
-        empty_parameter(make_parameter_class(c_void_p))     # while ctypes is whole
+    if c_void_p is not None and not parameter_classes:
+        first_parameter(c_void_p)       # while ctypes is whole
     return 0

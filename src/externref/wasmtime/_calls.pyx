@@ -55,8 +55,8 @@ from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, NON_NULL, V128, V128_SIZE, Number, fits_address, get_number, limit_of,
     name_of_type, put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
-    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, get_from, has_keywords, hidden, items_of, let_others_run,
-    make_secretly, name_publicly, require_maker, secret_maker, vectorcallfunc)
+    PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, get_from, has_keywords, hidden, items_of,
+    let_others_run, make_secretly, name_publicly, require_maker, secret_maker, vectorcallfunc)
 
 import ctypes
 import itertools
