@@ -506,6 +506,50 @@ def test_an_operation_that_drains_an_attack_on_itself(attack, use):
     assert attacked == [attack]
 
 
+# --- Who calls lets go of what it lends: `self`, an argument
+
+class Equal:
+    """A sentinel that ends iter() with whatever was returned, which is kept."""
+
+    def __init__(self):
+        self.kept = []
+
+    def __eq__(self, other):
+        self.kept.append(other)
+        return True
+
+
+@pytest.mark.parametrize("name", ["into_raw", "clone", "drop", "as_raw", "borrow"])
+def test_self_goes_in_the_drain(name):
+    """CPython does not hold what iter() calls. Other references may have its memory then."""
+    def end():
+        next(iterator, None)
+        others.extend(map(VMExternRef, range(300)))
+
+    others, sentinel, ref = [], Equal(), VMExternRef("mine")
+    iterator = iter(ref.borrow().__enter__ if name == "borrow" else getattr(ref, name), sentinel)
+    del ref
+    raw = VMExternRef(finalizer(end)).into_raw()
+    with contextlib.suppress(externref.MovedError, RuntimeError):
+        one_after_the_other(partial(held_drop, raw), partial(next, iterator, None))
+    assert len(sentinel.kept) in (1, 2)
+    assert [other.value for other in others] == list(range(300))
+    if name == "into_raw":
+        assert VMExternRef.from_raw(sentinel.kept[0]).value == "mine"
+
+
+@pytest.mark.parametrize("make", [VMExternRef, VMExternRef.new])
+def test_a_weak_reference_whose_callback_boxes_it_goes_in_the_drain(make):
+    """3.11 lends it to the callback."""
+    drop = Function(abi.drop_address, "mr")     # the first argument; the second goes before any Python code runs
+    for _ in range(50):
+        thing = [Thing()]
+        kept = [weakref.ref(thing[0], make)]
+        drop(finalizer(kept.clear), thing.pop())
+        externref.drain()
+        assert kept == []
+
+
 # --- Found by reviews of what had been mended
 
 @pytest.mark.parametrize("thief", ["in the set", "in the chunk"])

@@ -662,6 +662,22 @@ def test_fork(run_python, foreign, case):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_fork_where_the_main_thread_has_another_number(run_python, foreign):
+    """As gevent gives it one: it is still known for the main one, and its child has a helper."""
+    run_python("""
+import threading
+threading.main_thread()._ident += 8
+import externref
+threading.main_thread()._ident -= 8     # the end waits for it
+""" + FORK + """
+    drop_it = partial(drop_on_thread, VMExternRef(P()).into_raw())
+    child = os.fork()
+    # From C: the main thread runs no pending call between.
+    assert list(map(operator.call, [drop_it, partial(queue.get, timeout=20)])) == [0, False]
+    if child: reap(child)""", foreign._name)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 # At once, or as the helper falls asleep: then what a finalizer left in the thread's locals goes.
 @pytest.mark.parametrize("payload", ["Forks", "Leaves"])
 def test_fork_in_a_finalizer_on_the_helper(run_python, foreign, payload):

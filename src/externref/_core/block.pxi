@@ -422,11 +422,10 @@ cdef int refuse(Refusal refusal, const void *raw) except -1:
 
 cdef void *hold_box(PyObject *value, bint lends) except NULL:
     """A hold of a new box."""
-    cdef VMExternData *data
-    drain_if_any()
-    data = new_block(value, 1)
+    cdef VMExternData *data = new_block(value, 1)
     if lends:
         add_lend(data)      # nobody else knows it yet
+    drain_if_any()          # last: the caller may let the value go
     return data
 
 

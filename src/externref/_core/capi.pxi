@@ -36,8 +36,9 @@ cdef extern from "Python.h":
 
 cdef void *box(object value) except NULL:
     """A raw pointer, the caller's, to a new block that owns `value`. Not registered."""
-    drain_if_any()
-    return new_block(<PyObject *>value, 0)
+    cdef void *raw = new_block(<PyObject *>value, 0)
+    drain_if_any()      # last: the caller may let the value go
+    return raw
 
 
 cdef int register_raw(void *raw) except -1:

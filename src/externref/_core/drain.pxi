@@ -77,6 +77,9 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     return freed
 
 
+# A caller may let go, meanwhile, of what it lends: `self` and arguments. CPython does so of a bound method that iter()
+# calls until it gives a sentinel, and 3.11 of a weak reference that it gives to the callback. Who goes on with them
+# holds them: where something is pending, so that it costs nothing where nothing is.
 cdef inline void drain_if_any() noexcept:
     if pending_any():
         run_drain()
@@ -188,11 +191,16 @@ cdef void release_elsewhere(PyObject *schedule) noexcept:
 
 
 def main_thread():
-    """The main thread's number, as `threading` has it, whose import takes longer than all of this package's."""
+    """The main thread's number: from CPython 3.13 on as it knows it, else as `threading` does, if that is imported, for
+    its import takes longer than all of this package's."""
+    if hasattr(_thread, "_get_main_thread_ident"):
+        return _thread._get_main_thread_ident()
     if sys.modules.get("threading") is not None:
         import threading        # which waits, if another thread is at it
-        return threading.main_thread().ident
-    return getattr(_thread, "_get_main_thread_ident", _thread.get_ident)()      # from 3.13 on it is known
+        main = threading.main_thread()
+        if threading.current_thread() is not main:
+            return main.ident
+    return PyThread_get_thread_ident()      # not by their names: gevent numbers its own
 
 
 if not helper_setup(main_thread(), drain_for_helper, schedule_for_helper):
@@ -228,7 +236,7 @@ def close_pending():
     run_drain()     # what was let go since
     try:
         keep_libraries()
-    except Exception:
+    except BaseException:
         pass    # a finalizer that needs them is told
 
 

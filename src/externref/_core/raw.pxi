@@ -164,11 +164,20 @@ cdef void *hold_registered(object value, bint lends) except? NULL:
 
 
 cdef object give_raw(VMExternRef self):
+    return drain_and_give_raw(self) if pending_any() else give_raw_now(self)
+
+
+cdef object drain_and_give_raw(VMExternRef self):
+    cdef VMExternRef held = self
+    run_drain()
+    return give_raw_now(held)
+
+
+cdef inline object give_raw_now(VMExternRef self):
     cdef Section section
     cdef VMExternData *data
     cdef Refusal refusal = SPENT
     cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
-    drain_if_any()
     ptr = <uintptr_t>data_of(self)      # the int first: nothing moves if it cannot be made
     section_begin(&section, <PyObject *>self)
     data = <VMExternData *>self._data

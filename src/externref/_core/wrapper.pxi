@@ -78,7 +78,8 @@ cdef inline PyObject *new_ref(PyObject *value) except NULL:
     global spare_pairs, spare_pair_count
     cdef PyObject *self
     cdef PythonBlock *block
-    drain_if_any()
+    if pending_any():
+        return new_pair(value)
     self = spare_pairs
     if self == NULL:
         return new_pair(value)
@@ -95,11 +96,17 @@ cdef inline PyObject *new_ref(PyObject *value) except NULL:
 
 
 cdef PyObject *new_pair(PyObject *value) except NULL:
-    """new_ref's slow path: all is allocated."""
-    cdef PyObject *self = new_wrapper()
-    cdef VMExternData *data = try_new_block(value, 1)
+    """new_ref's slow path: all is allocated, after a drain, and either may let the caller's `value` go."""
+    cdef PyObject *self
+    cdef VMExternData *data = NULL
+    Py_INCREF(value)
+    drain_if_any()
+    self = wrapper_alloc(<PyTypeObject *>VMExternRef)
+    if self != NULL:
+        data = try_new_block(value, 1)
+    Py_DECREF(value)
     if data == NULL:
-        Py_DECREF(self)
+        Py_XDECREF(self)
         refuse(NO_BLOCK, NULL)
     attach(self, data)
     return self
@@ -221,13 +228,14 @@ cdef PyObject *clone_ref(VMExternRef self) except NULL:
     """Another wrapper of the same block; a new reference."""
     cdef PyObject *other
     cdef VMExternData *data
-    cdef Refusal refusal
-    drain_if_any()
-    other = new_wrapper()
-    refusal = hold_ref(<PyObject *>self, False, &data)
+    cdef Refusal refusal = hold_ref(<PyObject *>self, False, &data)     # first: what follows can run code
     if refusal != GRANTED:
-        Py_DECREF(other)
         refuse(refusal, data)
+    drain_if_any()
+    other = wrapper_alloc(<PyTypeObject *>VMExternRef)
+    if other == NULL:
+        Py_XDECREF(drop_handle(data))
+        refuse(NO_BLOCK, NULL)
     attach(other, data)
     return other
 
