@@ -316,6 +316,24 @@ assert "externref" in sys.modules
 """, "plain", plain_path)
 
 
+def test_first_use_while_another_stands_for_the_class(run_python, plain_path):
+    """As a mock does, for a test of the code around it. The class that was found is kept for ever."""
+    run_python(LOAD + """
+from unittest import mock
+import externref
+from externref import VMExternRef
+ref = VMExternRef(["payload"])
+with mock.patch("externref.VMExternRef") as other:
+    for value in ref, other:
+        raw = module.from_python(value)
+        assert module.moved_to_python(raw) is (ref.value if value is ref else other)
+assert module.unwrap(ref) == ref.as_raw()
+assert module.drop_now(ref.as_raw()) and ref.strong_count == 1
+del ref
+assert externref.stats() == (0, 0, 0, 0)
+""", "plain", plain_path)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python lacks _testcapi")
 @pytest.mark.parametrize("operation", [
     "from_object(value)", "from_python(value)", "from_python(ref)", "unwrap(ref)", "object(raw)", "wrap(raw)",

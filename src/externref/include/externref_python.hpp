@@ -55,6 +55,17 @@ inline bool is_wrapper(PyObject *object) noexcept
     return reinterpret_cast<PyObject *>(Py_TYPE(object)) == wrapper_type.load(std::memory_order_relaxed);
 }
 
+/* A VMExternRef, to None; nullptr if there is no memory. */
+inline PyObject *new_wrapper(const ExternrefAPI &found)
+{
+    void *raw = found.from_object(Py_None);
+    PyObject *wrapper = raw == nullptr ? nullptr : found.wrap(raw);
+    if (wrapper == nullptr) {
+        found.release(raw);
+    }
+    return wrapper;
+}
+
 /* Gives up a Python reference at a scope's end. */
 class Owned {
   public:
@@ -87,10 +98,12 @@ inline const ExternrefAPI &import_api()
         if (externref_import() != 0) {
             throw PythonError();
         }
-        detail::Owned package(PyImport_ImportModule("externref"));
-        PyObject *type = detail::checked(PyObject_GetAttrString(package.get(), "VMExternRef"));
-        detail::wrapper_type.store(type, std::memory_order_relaxed); /* before what says that it is there */
         api = externref_api;
+        /* The type of one that the package makes: externref.VMExternRef may be something else now, and this is for ever. */
+        detail::Owned wrapper(detail::new_wrapper(*api));
+        PyObject *type = reinterpret_cast<PyObject *>(Py_TYPE(wrapper.get()));
+        Py_INCREF(type);
+        detail::wrapper_type.store(type, std::memory_order_relaxed); /* before what says that it is there */
         detail::api.store(api, std::memory_order_release);
     }
     return *api;
