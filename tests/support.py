@@ -68,6 +68,32 @@ def on_native_threads(*calls):
         assert libc.pthread_join(ctypes.c_ulong(thread), None) == 0
 
 
+# For an interpreter of its own, with $PYTHONMALLOC=debug, which spoils what is freed: a call that makes its caller let it go,
+# the callable, what that is a method of, and arguments. The caller is an iterator, which ends when it is called again.
+LET_GO = """
+from functools import partial
+class Anything:
+    def __eq__(self, other): return True
+class Number:
+    def __init__(self, value): self.value = value
+    def __index__(self):
+        end()
+        return self.value
+def end():
+    global ends
+    if not ends:
+        ends = True
+        assert next(caller, "over") == "over"
+def let_go(make):
+    global caller, ends
+    ends = False
+    caller = iter(make(), Anything())       # nobody else has what is made
+    result = next(caller, "over")
+    assert ends
+    return result
+"""
+
+
 # For an interpreter of its own, with _testcapi: every allocation of an operation fails in turn, and each time all is as it was.
 FAIL_IN_TURN = """
 import _testcapi, gc

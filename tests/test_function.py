@@ -9,6 +9,7 @@ import pytest
 
 import externref
 from externref import Function, InvalidRawPointerError, MovedError, VMExternRef
+from support import LET_GO
 
 WORD_MAX = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 
@@ -251,6 +252,20 @@ def test_the_callee_may_call_python_and_drop_the_argument_s_wrapper(function):
     call = Function(ctypes.cast(callback, ctypes.c_void_p).value, "r", "r")
     assert call(ref) == ["kept by the call"] == seen[0]
     assert externref.stats() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("call", ["", ".refs", ".__call__"])
+def test_its_caller_may_let_it_go_in_the_call(run_python, call):
+    assert run_python(LET_GO + f"""
+import ctypes
+from externref import Function
+@ctypes.CFUNCTYPE(ctypes.c_size_t)
+def callback():
+    end()
+    return 7
+address = ctypes.cast(callback, ctypes.c_void_p).value
+print(let_go(lambda: Function(address, "", "w"){call}), let_go(lambda: partial(Function(address, "", "w"){call})))
+""", env={"PYTHONMALLOC": "debug"}) == "over over\n"
 
 
 def test_an_exception_that_the_callee_sets_comes_out():

@@ -116,10 +116,12 @@ cdef class Function:
         return <uintptr_t>self.function
 
     def __call__(self, *args):
+        self = self     # own it: see _python.pxd
         return self.invoke(items_of(args), len(args), False)
 
     def refs(self, *args):
         """As a call, but a resulting reference comes back as a VMExternRef, None for null."""
+        self = self     # own it: see _python.pxd
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
@@ -189,9 +191,10 @@ cdef class Function:
 
 
 cdef object function_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
+    cdef Function function = <Function>self     # there are callers that let it go in the middle of the call
     if has_keywords(names):
         raise TypeError("a Function takes no keyword arguments")
-    return (<Function>self).invoke(args, PyVectorcall_NARGS(nargsf), False)
+    return function.invoke(args, PyVectorcall_NARGS(nargsf), False)
 
 
 call_by_vectorcall(Function, <Py_ssize_t>&(<Function>NULL).vectorcall)

@@ -87,6 +87,10 @@ cdef extern from *:
     int reraise() except -1
     void call_in_trashcan(PyObject *, destructor, destructor) noexcept
 
+# `self = self`: Cython borrows a function's arguments, but for those that the function assigns to. There are callers
+# that let what they call, and what they pass, go in the middle of the call: iter(table.fill, None) when it ends, and a
+# partial() of it. So begins a method that may run other code and uses its object afterwards, and owns it.
+
 # What an instance's vectorcall slot holds.
 ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)
 
