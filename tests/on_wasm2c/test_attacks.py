@@ -218,6 +218,32 @@ def test_a_function_that_is_let_go_in_its_call(compile, store):
     assert bound() == 7
 
 
+WATCHED = """(module (import "" "host" (func $host)) (func (export "f") (param externref)) (func (export "go") call $host))"""
+
+
+def test_an_argument_that_its_caller_lets_go_in_the_call(run_python):
+    """CPython 3.11 calls a weak reference's callback with what it does not own. A collection runs before the call."""
+    run_python("""
+import sys, weakref
+from externref import wasm2c
+class Thing: pass
+class Finalizer:
+    def __del__(self): watchers.clear()
+def host():
+    for _ in range(3):
+        thing = Thing()
+        watchers.append(weakref.ref(thing, f))
+        f(Finalizer())
+        while store.activations.bump_capacity_remaining():
+            f([])
+        del thing
+        assert watchers == []
+watchers, store = [], wasm2c.Store()
+f, go = wasm2c.compile(sys.argv[1]).instantiate(store, {"": {"host": host}}).exports.values()
+go()
+""", WATCHED, env={"PYTHONMALLOC": "debug"})
+
+
 def test_a_collection_while_a_traps_functions_are_named(compile):
     """It takes instances out of the ring that is being walked."""
     tables = compile('(module (table (export "t") 1 externref) (global (export "g") (mut externref) (ref.null extern)))')

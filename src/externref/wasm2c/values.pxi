@@ -64,10 +64,21 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
         i += 1
     if refs == 0:
         return 0
-    if EXTERNREF_FREE_THREADED or not store.has_room(refs):     # with a GIL this is section enough
-        store.collect_if_due(refs)
     if hold_refs_or_fail(letters, values, slots) != 0:
         give_up(letters, slots)
+    # Afterwards: a collection runs other code, and there are callers that let arguments go in the middle of the call.
+    if EXTERNREF_FREE_THREADED or not store.has_room(refs):     # with a GIL this is section enough
+        collect_for(store, letters, refs, slots)
+    return 0
+
+
+cdef int collect_for(Store store, const char *letters, Py_ssize_t refs, const uint64_t *slots) except -1:
+    """Collects if it is due before the holds in the slots are moved in. Runs arbitrary code."""
+    try:
+        store.collect_if_due(refs)
+    except BaseException:
+        end_holds(letters, slots, strlen(letters))
+        raise
     return 0
 
 
