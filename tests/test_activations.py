@@ -12,6 +12,7 @@ import pytest
 import externref
 from externref import MovedError, VMExternRef, abi
 from externref._activations import VMExternRefActivationsTable
+from support import LET_GO
 
 WORD = ctypes.sizeof(ctypes.c_void_p)
 CHUNK = 512
@@ -217,6 +218,22 @@ def test_after_the_sweep_a_cycle_of_wrappers_is_collected():
     assert table.sweep() == 1
     gc.collect()
     assert weak() is None
+
+
+@pytest.mark.parametrize("use", [
+    "gc, [Number(0)]", "gc, (), [(Number(0), Number(0))]", "insert_with_gc, VMExternRef(1), [Number(0)]",
+])
+def test_the_caller_may_let_the_table_go_in_the_call(run_python, use):
+    method, _, arguments = use.partition(", ")
+    run_python(LET_GO + f"""
+from externref import VMExternRef, VMExternRefActivationsTable
+def make():
+    table = VMExternRefActivationsTable()
+    for i in range({CHUNK}):
+        table.insert_without_gc(VMExternRef(i))
+    return partial(table.{method}, {arguments})
+assert let_go(make) == "over"
+""", env={"PYTHONMALLOC": "debug"})
 
 
 @pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="AddressSanitizer's free takes longer the more is freed")

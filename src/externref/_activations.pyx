@@ -202,6 +202,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_with_gc.
         """
+        self = self     # own it: see _python.pxd
         require_public(self)
         require_unspent(ref)
         cdef void *raw
@@ -223,6 +224,7 @@ cdef class VMExternRefActivationsTable:
 
         Source: VMExternRefActivationsTable::insert_precise_stack_root.
         """
+        self = self     # own it: see _python.pxd
         cdef uintptr_t raw = address_of(root)
         require_public(self)
         with cython.critical_section(self):
@@ -235,6 +237,7 @@ cdef class VMExternRefActivationsTable:
         Source: VMExternRefActivationsTable::sweep.
         """
         cdef RefSet old
+        self = self     # own it: see _python.pxd
         require_public(self)
         with cython.critical_section(self):
             self.flush()
@@ -257,6 +260,7 @@ cdef class VMExternRefActivationsTable:
         cdef uintptr_t start
         cdef list words = []
         cdef list spans = []
+        self = self     # own it: see _python.pxd
         require_public(self)
         # Arbitrary code, before anything is marked.
         for root in roots:

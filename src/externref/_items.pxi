@@ -23,6 +23,7 @@ cdef str describe(object place, Py_ssize_t i, char letter):
 
 cdef str shown_item(item):
     """A repr: the type as it is now, or why it cannot be told."""
+    item = item     # own it: see _python.pxd
     cdef str name = f" {item.name!r}" if isinstance(item, Func) else ":"
     try:
         words = str(item.type)
@@ -136,6 +137,7 @@ cdef bytes read_bytes(Memory self, start, stop):
     """The bytes from start to stop, None for the end."""
     cdef Section section
     cdef uintptr_t first, last
+    self = self     # own it: see _python.pxd
     start = PyNumber_Index(start)
     stop = None if stop is None else PyNumber_Index(stop)
     self.enter(&section)
@@ -155,6 +157,7 @@ cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
     cdef Section section
     cdef Py_buffer buffer
     cdef uintptr_t first
+    self = self     # own it: see _python.pxd
     start = PyNumber_Index(start)
     PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
     try:
@@ -173,6 +176,7 @@ cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
 cdef object get_bytes(Memory self, index):
     """A byte, or those of a slice."""
     cdef Section section
+    self = self     # own it: see _python.pxd
     if isinstance(index, slice):
         start, stop = places_of(self, index)
         return read_bytes(self, start, stop)
@@ -187,6 +191,7 @@ cdef object get_bytes(Memory self, index):
 cdef int set_bytes(Memory self, index, value) except -1:
     """A byte, or as many as a slice has."""
     cdef Section section
+    self, index, value = self, index, value     # own them: see _python.pxd
     if isinstance(index, slice):
         data = memoryview(value)
         start, stop = places_of(self, index)

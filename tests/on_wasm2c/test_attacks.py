@@ -18,7 +18,7 @@ import pytest
 from externref import wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
 from externref.wasm2c.binary import read_binary
-from support import Calling, Payload
+from support import LET_GO, Calling, Payload
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +216,49 @@ def test_a_function_that_is_let_go_in_its_call(compile, store):
     exports = module.instantiate(store, {"h": {"f": host}}).exports
     bound = functools.partial(exports["get"]())
     assert bound() == 7
+
+
+# What makes the callable, with a table t, a memory m and a mutable global g of i32, of a store s.
+LETTING_GO = {
+    "element": "partial(getitem, t, Number(0))",
+    "ref": "partial(t.ref, Number(0))",
+    "set element": "partial(setitem, t, Number(0), ['x'])",
+    "fill": "partial(t.fill, Number(0), ['x'], 1)",
+    "table.grow": "partial(t.grow, Number(0), ['x'])",
+    "value": "partial(setattr, g, 'value', Number(0))",
+    "byte": "partial(getitem, m, Number(0))",
+    "bytes": "partial(getitem, m, slice(Number(0), 1))",
+    "set byte": "partial(setitem, m, Number(0), int('1000') // 10)",
+    "set bytes": "partial(setitem, m, slice(Number(0), 4), bytes(4))",
+    "read": "partial(m.read, Number(0))",
+    "write": "partial(m.write, bytes(4), Number(0))",
+    "memory.grow": "partial(m.grow, Number(0))",
+    "gc": "left_by(t) or s.gc",
+    "close": "left_by(t) or s.close",
+}
+
+
+@pytest.mark.parametrize("use", LETTING_GO)
+def test_an_item_that_its_caller_lets_go_in_the_call(run_python, use):
+    run_python(LET_GO + f"""
+from operator import getitem, setitem
+from externref.wasm2c import Global, GlobalType, Memory, MemoryType, Store, Table, TableType
+class Finalizer:
+    def __del__(self):
+        tables.clear()
+        end()
+tables = []
+def left_by(t):
+    "What the table had, a collection drops. Without the table that would be now."
+    for i in range(5): t[i] = Finalizer()
+    t.fill(0, None, 5)
+    tables.append(t)
+def make():
+    s = Store()
+    t, m, g = Table(s, TableType("externref", 5)), Memory(s, MemoryType(1)), Global(s, GlobalType("i32", True), 0)
+    return {LETTING_GO[use]}
+assert let_go(make) == "over"
+""", env={"PYTHONMALLOC": "debug"})
 
 
 WATCHED = """(module (import "" "host" (func $host)) (func (export "f") (param externref)) (func (export "go") call $host))"""

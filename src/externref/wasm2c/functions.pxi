@@ -76,14 +76,17 @@ cdef class Func:
     __signature__ = FuncSignature()
 
     cdef object new_signature(self):
+        self = self     # own it: see _python.pxd
         # Parameters have the names that the module has for them, if any.
         return self.instance.code.signature_at(<uintptr_t>self.ref.code, self.type)
 
     def __call__(self, *args):
+        self = self     # own it: see _python.pxd
         return self.invoke(items_of(args), len(args), False)
 
     def refs(self, *args):
         """As a call, but resulting externrefs come back as VMExternRef, None for null."""
+        self = self     # own it: see _python.pxd
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):

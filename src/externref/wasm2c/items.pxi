@@ -112,6 +112,7 @@ cdef class Table:
     @property
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None."""
+        self = self     # own it: see _python.pxd
         return self.declared.shown(self.size())
 
     def __len__(self):
@@ -121,16 +122,19 @@ cdef class Table:
         return PySeqIter_New(self)      # t[0], t[1]... until IndexError
 
     def __getitem__(self, index):
+        self = self     # own it: see _python.pxd
         if isinstance(index, slice):
             return get_slice(self, index)
         return self.get(index, False)
 
     def ref(self, index, /):
         """The element as a VMExternRef, None for null. IndexError; TypeError for a funcref table."""
+        self = self     # own it: see _python.pxd
         require_externref(self.letter, "the table's elements are")
         return self.get(index, True)
 
     def __setitem__(self, index, value):
+        self, value = self, value   # own them: see _python.pxd
         if isinstance(index, slice):
             set_slice(self, index, value)
         else:
@@ -142,6 +146,7 @@ cdef class Table:
     def fill(self, start, value, count, /):
         """Set `count` elements from `start` on to the value. IndexError if they are not all there;
         nothing is set then."""
+        self = self     # own it: see _python.pxd
         first, number = PyNumber_Index(start), PyNumber_Index(count)
         require_elements(first, number, self.size())
         self.put(value, first, number)
@@ -154,6 +159,7 @@ cdef class Table:
         cdef Section section
         cdef char[2] letters
         cdef int failed
+        self = self     # own it: see _python.pxd
         number = PyNumber_Index(count)
         if not 0 <= number <= UINT32_MAX:
             refuse_growth(f"table of {before} elements", number)
@@ -243,15 +249,18 @@ cdef class Global:
     @property
     def type(self):
         """Its GlobalType: the value's type, and whether it is mutable."""
+        self = self     # own it: see _python.pxd
         return self.declared.shown(0)
 
     @property
     def value(self):
         """The value, converted as a result is, or as an argument. Setting one that is not mutable raises TypeError."""
+        self = self     # own it: see _python.pxd
         return self.get(False)
 
     @value.setter
     def value(self, value):
+        self, value = self, value   # own them: see _python.pxd
         if not self.declared.is_mutable:
             refuse_immutable()
         self.put(value)
@@ -273,6 +282,7 @@ cdef class Global:
     @property
     def ref(self):
         """The value of an externref global as a VMExternRef, None for null. TypeError for another."""
+        self = self     # own it: see _python.pxd
         require_externref(self.letter, "the global's value is")
         return self.get(True)
 
@@ -337,6 +347,7 @@ cdef class Memory:
     @property
     def type(self):
         """Its MemoryType: pages of 64 KiB now, and at most, or None; whether addresses have 64 bits."""
+        self = self     # own it: see _python.pxd
         return self.declared.shown(self.pages())
 
     def __len__(self):
@@ -368,6 +379,7 @@ cdef class Memory:
 
     def grow(self, pages, /):
         """Add pages of 64 KiB; how many there were. ValueError if there cannot be so many."""
+        self = self     # own it: see _python.pxd
         cdef uint64_t before = self.pages(), added
         number = PyNumber_Index(pages)
         if not 0 <= number <= UINT32_MAX:

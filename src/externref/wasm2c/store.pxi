@@ -137,6 +137,7 @@ cdef class Store:
         Finalizers run before it returns.
         Raises ValueError if the store is closed, RuntimeError if it is in use by another thread, MemoryError.
         """
+        self = self     # own it: see _python.pxd
         return self.collect()
 
     def close(self):
@@ -147,6 +148,7 @@ cdef class Store:
         Raises RuntimeError while compiled code of the store is active.
         """
         cdef tuple pinned
+        self = self     # own it: see _python.pxd
         with cython.critical_section(self.activations):
             if self.closed:
                 return
