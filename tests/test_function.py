@@ -268,6 +268,14 @@ print(let_go(lambda: Function(address, "", "w"){call}), let_go(lambda: partial(F
 """, env={"PYTHONMALLOC": "debug"}) == "over over\n"
 
 
+def test_its_caller_may_let_the_arguments_go_in_the_call(run_python):
+    run_python(LET_GO + """
+from externref import Function, abi
+kept = Function(abi.clone_address, "wwr", "w")
+assert let_go(lambda: partial(kept, Number(0), int("1" * 15), ["x"])) == "over"
+""", env={"PYTHONMALLOC": "debug"})
+
+
 def test_an_exception_that_the_callee_sets_comes_out():
     set_error = ctypes.cast(ctypes.pythonapi.PyErr_SetNone, ctypes.c_void_p).value
     with pytest.raises(KeyError):

@@ -17,8 +17,8 @@ from externref._core cimport (
     end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
 from externref._numbers cimport word_of
 from externref._python cimport (
-    PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, name_publicly, reraise,
-    vectorcallfunc)
+    Py_DECREF, Py_INCREF, PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of,
+    name_publicly, reraise, vectorcallfunc)
 
 cdef extern from "_function/call.h" nogil:
     const int MAX_WORDS
@@ -26,15 +26,38 @@ cdef extern from "_function/call.h" nogil:
     void call_void(void *function, int count, const uintptr_t *words) noexcept
 
 
+cdef inline int convert_one(Function self, PyObject *const *args, uintptr_t *words, int i) except -1:
+    if self.letters[i] == c'w':
+        words[i] = word_of(<object>args[i])
+    else:
+        # Registered: the callee may give the address to Python as an int, by another way.
+        words[i] = <uintptr_t>hold_registered(<object>args[i], self.letters[i] == c'r')
+    return 0
+
+
+cdef int convert_owned(Function self, PyObject *const *args, uintptr_t *words, int first) except -1:
+    """convert() from `first` on, whose __index__ may make the caller let the arguments go."""
+    cdef PyObject *owned[8]
+    cdef int i
+    for i in range(first, self.count):
+        owned[i] = args[i]
+        Py_INCREF(owned[i])
+    try:
+        for i in range(first, self.count):
+            convert_one(self, owned, words, i)
+    finally:
+        for i in range(first, self.count):
+            Py_DECREF(owned[i])
+    return 0
+
+
 cdef int convert(Function self, PyObject *const *args, uintptr_t *words) except -1:
     """Makes the words of a call; those of references are holds, until the callee has them. Arbitrary code."""
     cdef int i
     for i in range(self.count):
-        if self.letters[i] == c'w':
-            words[i] = word_of(<object>args[i])
-        else:
-            # Registered: the callee may give the address to Python as an int, by another way.
-            words[i] = <uintptr_t>hold_registered(<object>args[i], self.letters[i] == c'r')
+        if self.letters[i] == c'w' and type(<object>args[i]) is not int:
+            return convert_owned(self, args, words, i)
+        convert_one(self, args, words, i)
     return 0
 
 # Called so, an error is a return value, -1, with the exception set. A try statement would

@@ -287,6 +287,15 @@ go()
 """, WATCHED, env={"PYTHONMALLOC": "debug"})
 
 
+def test_arguments_that_their_caller_lets_go_in_the_call(run_python):
+    run_python(LET_GO + """
+import sys
+from externref import wasm2c
+kept = wasm2c.compile(sys.argv[1]).instantiate(wasm2c.Store()).exports.f
+assert let_go(lambda: partial(kept, Number(0), int("1" * 15), ["x"])) == "over"
+""", '(module (func (export "f") (param i32 i64 externref)))', env={"PYTHONMALLOC": "debug"})
+
+
 def test_a_collection_while_a_traps_functions_are_named(compile):
     """It takes instances out of the ring that is being walked."""
     tables = compile('(module (table (export "t") 1 externref) (global (export "g") (mut externref) (ref.null extern)))')

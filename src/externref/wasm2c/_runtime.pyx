@@ -51,8 +51,9 @@ from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, NON_NULL, V128, V128_SIZE, Number, fits_address, get_number, limit_of,
     name_of_type, put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
-    PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall, has_keywords, hidden, items_of,
-    make_secretly, name_publicly, own_reference, reraise, require_maker, secret_maker, vectorcallfunc)
+    Py_DECREF, Py_INCREF, PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall,
+    has_keywords, hidden, items_of, make_secretly, name_publicly, own_reference, reraise, require_maker, secret_maker,
+    vectorcallfunc)
 
 import os
 

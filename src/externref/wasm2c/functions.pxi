@@ -117,7 +117,7 @@ cdef class Func:
         cdef int failed, reason = 0
         if nargs != signature.param_count:
             refuse_count(self, nargs)
-        convert_values(store, signature.params, signature.ref_params, args, slots, self)
+        convert_values(store, signature.params, signature.ref_params, args, slots, self, False)
         section_begin(&section, <PyObject *>store.activations)
         failed = store.adopt(slots, signature.params, signature.ref_params)
         if failed == 0:
@@ -181,7 +181,7 @@ cdef int call_python(PyObject *address, uint64_t *slots) except -1:
         convert_value(store, signature.results[0], result, slots, self)
     else:
         args = results_of(result, signature.result_count, f"{self.name}()")
-        convert_values(store, signature.results, signature.ref_results, items_of(args), slots, self)
+        convert_values(store, signature.results, signature.ref_results, items_of(args), slots, self, True)
     # Once they are the table's nothing runs before compiled code has them.
     result = args = None
     section_begin(&section, <PyObject *>store.activations)

@@ -44,10 +44,10 @@ hold_refs_or_fail = <int (*)(const char *, PyObject *const *, uint64_t *) noexce
 
 
 cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
-                        object place) except -1:
+                        object place, bint owned) except -1:
     """Puts Python values in slots. The references are holds, which Store.adopt() moves into the table: in the section,
     and in the same one whoever gets the values has them. letters: of the value types, refs of them externref. place: as
-    describe() has it."""
+    describe() has it. owned: whether the values outlive what converting one of them runs."""
     cdef Number number
     cdef Py_ssize_t at = 0, i = 0
     while letters[i] != 0:
@@ -57,6 +57,8 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
             put_funcref(slots + at, store, <object>values[i], place, i)
         elif letters[i] == V128:
             put_v128(slots + at, <object>values[i], describe, place, i)
+        elif not (owned or type(<object>values[i]) is int or type(<object>values[i]) is float):
+            return convert_owned(store, letters, refs, values, slots, place)
         else:
             put_number(&number, letters[i], <object>values[i], describe, place, i)
             memcpy(slots + at, &number, sizeof(number))
@@ -70,6 +72,24 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
     if EXTERNREF_FREE_THREADED or not store.has_room(refs):     # with a GIL this is section enough
         collect_for(store, letters, refs, slots)
     return 0
+
+
+cdef int convert_owned(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
+                       object place) except -1:
+    """convert_values() of what its caller may let go in the middle."""
+    cdef size_t count = strlen(letters), i
+    cdef PyObject **ours = <PyObject **>malloc(count * sizeof(PyObject *))
+    if ours == NULL:
+        raise MemoryError("no memory for the arguments")
+    for i in range(count):
+        ours[i] = values[i]
+        Py_INCREF(ours[i])
+    try:
+        return convert_values(store, letters, refs, ours, slots, place, True)
+    finally:
+        for i in range(count):
+            Py_DECREF(ours[i])
+        free(ours)
 
 
 cdef int collect_for(Store store, const char *letters, Py_ssize_t refs, const uint64_t *slots) except -1:
@@ -93,7 +113,7 @@ cdef inline int convert_value(Store store, char letter, object value, uint64_t *
     cdef char[2] letters
     cdef PyObject *only = <PyObject *>value
     letters[0], letters[1] = letter, 0
-    return convert_values(store, letters, letter == EXTERNREF, &only, slots, place)
+    return convert_values(store, letters, letter == EXTERNREF, &only, slots, place, True)
 
 
 cdef int write_values(Store store, char letter, const uint64_t *slots, void **base, size_t first,
