@@ -25,11 +25,12 @@ cdef str shown_item(item):
     """A repr: the type as it is now, or why it cannot be told."""
     item = item     # own it: see _python.pxd
     cdef str name = f" {item.name!r}" if isinstance(item, Func) else ":"
+    cdef object kind = type(item)       # now: its type runs code, which may let it go
     try:
         words = str(item.type)
     except Exception as reason:
         words = str(reason)
-    return f"<{type(item).__module__}.{type(item).__name__}{name} {words}>"
+    return f"<{kind.__module__}.{kind.__name__}{name} {words}>"
 
 
 # --- Stores -------------------------------------------------------------------------

@@ -388,3 +388,73 @@ def test_a_store_closed_again_by_a_finalizer_that_closing_runs():
         hold.value = Closes(store)
         store.close()
         externref.drain()
+
+
+def test_callers_that_let_go_in_the_middle(run_python):
+    """An iterator that is exhausted in the call that it makes lets go of what it calls, and of the arguments."""
+    run_python("""
+import functools, gc, operator, wasmtime
+from unittest.mock import ANY
+import externref.wasmtime as ew
+
+store = wasmtime.Store()
+exports = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
+    (table (export "t") 2 externref) (table (export "empty") 0 externref) (table (export "funcs") 3 funcref)
+    (global (export "g") (mut i32) (i32.const 0)) (memory (export "m") 1) (memory (export "none") 0)
+    (func $f (export "f") (param i32)) (elem (table 2) (i32.const 0) func $f $f $f))'''), []).exports(store)
+
+def bound(name):    # by who gets it alone
+    return ew.bind(store, exports[name])
+
+class Ending:
+    def __init__(self, number):
+        self.number, self.first = number, True
+
+    def __index__(self):
+        if self.first:
+            self.first = False
+            next(iterator, None)
+        return self.number
+
+for make in (
+    lambda: functools.partial(bound("t").fill, Ending(0), object(), Ending(1)),
+    lambda: functools.partial(bound("t").grow, Ending(0), object()),
+    lambda: functools.partial(bound("t").ref, Ending(0)),
+    lambda: functools.partial(operator.getitem, bound("t"), Ending(0)),
+    lambda: functools.partial(operator.setitem, bound("t"), Ending(0), object()),
+    lambda: functools.partial(setattr, bound("g"), "value", Ending(0)),
+    lambda: functools.partial(bound("m").grow, Ending(0)),
+    lambda: functools.partial(bound("m").read, Ending(0), Ending(1)),
+    lambda: functools.partial(bound("m").write, bytearray(b"x"), Ending(0)),
+    lambda: functools.partial(operator.getitem, bound("m"), Ending(0)),
+    lambda: functools.partial(operator.setitem, bound("m"), Ending(0), Ending(1)),
+    lambda: functools.partial(bound("f"), Ending(0)),
+    lambda: functools.partial(bound("f").refs, Ending(0)),
+    lambda: functools.partial(type(bound("f")).__call__, bound("f"), Ending(0)),
+):
+    iterator = iter(make(), ANY)
+    print(next(iterator, None), flush=True)
+
+class InACollection:
+    def __del__(self):
+        list(iterator)
+
+for make in (
+    lambda: iter(bound("empty")), lambda: iter(bound("funcs")), lambda: reversed(bound("funcs")),
+    lambda: iter(bound("none")), lambda: reversed(bound("none")),
+    *(lambda name=name: iter(functools.partial(repr, bound(name)), ANY) for name in ("t", "m", "g", "f")),
+    lambda: iter(functools.partial(getattr, bound("f"), "wasmtime_func"), ANY),
+):
+    list(make())
+    for allocations in range(12):
+        gc.disable()
+        gc.set_threshold(100_000)
+        gc.collect()
+        iterator = make()
+        cycle = InACollection()
+        cycle.itself = cycle
+        del cycle
+        gc.set_threshold(gc.get_count()[0] + allocations)
+        gc.enable()
+        print(next(iterator, None), flush=True)
+""", env={"PYTHONMALLOC": "debug"})

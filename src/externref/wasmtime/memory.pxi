@@ -32,13 +32,14 @@ cdef class Memory:
     @property
     def type(self):
         """Its MemoryType: pages now, and at most, or None; whether addresses have 64 bits."""
-        self.state.enter()
+        cdef Memory held = self
+        held.state.enter()
         try:
-            item = copied_out(ffi.wasmtime_memory_t, &self.item, sizeof(wasmtime_memory_t))
-            found = wasmtime.Memory._from_raw(item).type(self.store)
-            return MemoryType(api.memory_size(self.state.context, &self.item), found.limits.max, found.is_64)
+            item = copied_out(ffi.wasmtime_memory_t, &held.item, sizeof(wasmtime_memory_t))
+            found = wasmtime.Memory._from_raw(item).type(held.store)
+            return MemoryType(api.memory_size(held.state.context, &held.item), found.limits.max, found.is_64)
         finally:
-            self.state.leave()
+            held.state.leave()
 
     def __len__(self):
         self.state.enter()
@@ -55,18 +56,24 @@ cdef class Memory:
 
     def read(self, start=0, stop=None, /):
         """The bytes from start to stop, at first all, copied. IndexError if they are not all there."""
-        return read_bytes(self, start, stop)
+        cdef Memory held = self
+        return read_bytes(held, start, stop)
 
     def write(self, data, start=0, /):
         """Copies the bytes of a buffer to the memory, from start on; how many. IndexError if they do not all fit,
         and then nothing is written; TypeError and BufferError if it has no bytes."""
-        return write_bytes(self, data, start)
+        cdef Memory held = self
+        cdef object held_data = data
+        return write_bytes(held, held_data, start)
 
     def __getitem__(self, index):
-        return get_bytes(self, index)
+        cdef Memory held = self
+        return get_bytes(held, index)
 
     def __setitem__(self, index, value):
-        set_bytes(self, index, value)
+        cdef Memory held = self
+        cdef object held_value = value, held_index = index
+        set_bytes(held, held_index, held_value)
 
     def __delitem__(self, index):
         refuse_byte_deletion()
@@ -76,19 +83,20 @@ cdef class Memory:
         many."""
         cdef uint64_t before = 0
         cdef wasmtime_error_t *error
+        cdef Memory held = self
         number = PyNumber_Index(pages)
-        self.state.enter()
+        held.state.enter()
         try:
             if not 0 <= number <= UINT64_MAX:
-                self.refuse_to_grow(number)
-            error = api.memory_grow(self.state.context, &self.item, number, &before)
+                held.refuse_to_grow(number)
+            error = api.memory_grow(held.state.context, &held.item, number, &before)
             try:
                 check(error)
             except wasmtime.WasmtimeError:
-                self.refuse_to_grow(number)
+                held.refuse_to_grow(number)
             return before
         finally:
-            self.state.leave()
+            held.state.leave()
 
     def __repr__(self):
         return shown_item(self)
