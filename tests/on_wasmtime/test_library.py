@@ -50,3 +50,48 @@ import externref.wasmtime
 with open("/proc/self/maps") as file:
     print(len({line.split()[-1] for line in file if "wasmtime.so" in line and "externref" not in line}))
 """) == "1\n"
+
+
+# `store` cannot be closed in a call
+GUARDED = """
+store = wasmtime.Store()
+def close():
+    try: store.close()
+    except RuntimeError as error: print(error)
+host = ew.func(store, wasmtime.FuncType([], []), close)
+module = wasmtime.Module(store.engine, '(module (import "" "" (func $host)) (func (export "run") call $host))')
+wasmtime.Instance(store, module, [host]).exports(store)["run"](store)
+"""
+REFUSED = "the store is in use: it cannot be closed from within a call"
+
+
+def test_an_interrupt_in_the_import(run_python):
+    """Whenever it comes, wasmtime-py goes on, and the import can be made again."""
+    assert run_python(f"""
+import itertools, sys, wasmtime
+
+def interrupt(frame, event, unused):
+    global lines
+    if not frame.f_code.co_filename.endswith("wasmtime/patches.py"):
+        return None
+    if event == "line":
+        lines -= 1
+        if lines == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+    return interrupt
+
+for count in itertools.count(1):
+    lines = count
+    sys.settrace(interrupt)
+    try: import externref.wasmtime as ew
+    except KeyboardInterrupt: pass
+    else: break
+    finally: sys.settrace(None)
+    used = wasmtime.Store()
+    used.set_epoch_deadline(1)
+    used.engine.increment_epoch()
+    wasmtime.Instance(used, wasmtime.Module(used.engine, '(module)'), [])
+assert count > 20
+{GUARDED}
+""") == f"{REFUSED}\n"

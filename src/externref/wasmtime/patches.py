@@ -35,7 +35,7 @@ def enter_wasm(store: Any) -> _calls.Use:
 def counted(name: str, position: int) -> Callable[..., Any]:
     """A function of the C API that runs Wasm code and returns an error or NULL, by its name and the position of the
     context among its arguments."""
-    function = getattr(_ffi, name)
+    function = theirs.functions[name]
 
     def call(*args: Any) -> Any:
         with _calls.Use(args[position]) as use:
@@ -67,6 +67,16 @@ def set_epoch_deadline(self: Any, ticks_after_current: int) -> None:
     theirs.set_epoch_deadline(self, ticks_after_current)
 
 
+# The functions of the C API that are counted(), and the position of the context.
+COUNTED = {
+    "wasmtime_linker_module": 1,
+    "wasmtime_component_func_call": 1,
+    "wasmtime_component_func_post_return": 1,
+    "wasmtime_component_linker_instantiate": 1,
+    "wasmtime_component_resource_any_drop": 0,
+}
+
+
 class Theirs:
     """What was there before."""
 
@@ -74,37 +84,27 @@ class Theirs:
         self.enter_wasm: Callable[..., Any] = _func.enter_wasm
         self.increment_epoch: Callable[..., None] = wasmtime.Engine.increment_epoch
         self.set_epoch_deadline: Callable[..., None] = wasmtime.Store.set_epoch_deadline
+        self.functions: dict[str, Callable[..., Any]] = {name: getattr(_ffi, name) for name in COUNTED}
         self.finalizer: Any = _value._externref_finalizer    # wasmtime still calls it, for what it got before
 
 
-def install() -> Theirs:
-    before = Theirs()
-    changes_by_owner: dict[Any, dict[str, Any]] = {
-        _ffi: {name: counted(name, position) for name, position in {
-            "wasmtime_linker_module": 1,
-            "wasmtime_component_func_call": 1,
-            "wasmtime_component_func_post_return": 1,
-            "wasmtime_component_linker_instantiate": 1,
-            "wasmtime_component_resource_any_drop": 0,
-        }.items()},
-        _func: {"enter_wasm": enter_wasm},
-        _instance: {"enter_wasm": enter_wasm},
-        _instance_pre: {"enter_wasm": enter_wasm},
-        _linker: {"enter_wasm": enter_wasm},
-        _value: {"_intern": _calls.intern,
-                 "_externref_finalizer": type(before.finalizer)(_calls.finalizer_address)},
-        _value.SLAB: {"__class__": SlabAndOurs},
-        wasmtime.Store: {"gc": gc, "_delete": delete, "set_epoch_deadline": set_epoch_deadline},
-        wasmtime.Engine: {"increment_epoch": increment_epoch},
-    }
-    for owner, changes in changes_by_owner.items():
-        for name, value in changes.items():
-            setattr(owner, name, value)
-    return before
-
-
-# wasmtime-py keeps it: this module may be imported again, after it was taken out of sys.modules.
+# wasmtime-py keeps it, from before the first change on: this module may be imported again, after an interrupt, or after
+# it was taken out of sys.modules.
 KEEPER = "_before_externref"
-if not hasattr(wasmtime, KEEPER):
-    setattr(wasmtime, KEEPER, install())
-theirs: Theirs = getattr(wasmtime, KEEPER)
+theirs: Theirs = vars(wasmtime).get(KEEPER) or Theirs()
+setattr(wasmtime, KEEPER, theirs)
+
+for owner, changes in (
+    (_ffi, {name: counted(name, position) for name, position in COUNTED.items()}),
+    (_func, {"enter_wasm": enter_wasm}),
+    (_instance, {"enter_wasm": enter_wasm}),
+    (_instance_pre, {"enter_wasm": enter_wasm}),
+    (_linker, {"enter_wasm": enter_wasm}),
+    (_value, {"_intern": _calls.intern,
+              "_externref_finalizer": type(theirs.finalizer)(_calls.finalizer_address)}),
+    (_value.SLAB, {"__class__": SlabAndOurs}),
+    (wasmtime.Store, {"gc": gc, "_delete": delete, "set_epoch_deadline": set_epoch_deadline}),
+    (wasmtime.Engine, {"increment_epoch": increment_epoch}),
+):
+    for name, value in changes.items():
+        setattr(owner, name, value)
