@@ -65,6 +65,40 @@ wasmtime.Instance(store, module, [host]).exports(store)["run"](store)
 REFUSED = "the store is in use: it cannot be closed from within a call"
 
 
+@pytest.mark.parametrize("name", ["Store", "Store._delete", "_value._intern"])
+def test_what_a_test_replaces_in_the_import_is_changed_later(run_python, name):
+    """At its end it puts back what was there."""
+    refused, module = run_python(f"""
+from unittest import mock
+import wasmtime
+with mock.patch("wasmtime.{name}"):
+    import externref.wasmtime as ew
+{GUARDED}
+print(wasmtime.{name}.__module__)
+""").splitlines()
+    assert refused == REFUSED and module == {"Store": "wasmtime._store", "Store._delete": "externref.wasmtime.patches",
+                                             "_value._intern": "externref.wasmtime._calls"}[name]
+
+
+def test_what_a_test_replaces_is_not_taken_for_wasmtime_pys(run_python):
+    names = ["_store.Store", "_engine.Engine", "_func.enter_wasm", "_ffi.wasmtime_component_func_call", "_value.SLAB",
+             "_value._externref_finalizer", "Engine.increment_epoch", "Store.set_epoch_deadline"]
+    *errors, refused = run_python(f"""
+from unittest import mock
+import wasmtime
+for name in {names}:
+    for autospec in (False, True):
+        with mock.patch(f"wasmtime.{{name}}", autospec=autospec):
+            try: import externref.wasmtime as ew
+            except ImportError as error: print(error)
+import externref.wasmtime as ew
+{GUARDED}
+""").splitlines()
+    assert refused == REFUSED and len(errors) == 2 * len(names)
+    for i, error in enumerate(errors):
+        assert "while something else is in the place of" in error and names[i // 2] in error
+
+
 def test_an_interrupt_in_the_import(run_python):
     """Whenever it comes, wasmtime-py goes on, and the import can be made again."""
     assert run_python(f"""

@@ -366,6 +366,12 @@ def close_store(attributes: dict[str, Any], pointer: Any, /) -> None:
     Raises RuntimeError if something runs in it, which would go on in freed memory.
     """
     ...
+def install(given: list[tuple[Any, str, Any]], /) -> None:
+    """
+    For patches.py: makes these changes in wasmtime-py, tuples (owner, name, value), and again when a store is first
+    bound.
+    """
+    ...
 def collect(store: Any, /) -> None:
     """
     Store.gc(). Nothing may use the store meanwhile.

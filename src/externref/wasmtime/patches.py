@@ -8,13 +8,19 @@
 - Externrefs that were made here are read as their objects by wasmtime-py's own functions too, and those make theirs as
   they are made here, so that no finalizer runs Python code in the middle of wasmtime's work.
 - `Engine.increment_epoch()` and `Store.set_epoch_deadline()` raise RuntimeError where a store was made interruptible.
+
+What somebody puts back, as a test does that had replaced it before the import, is changed again when a store is first
+bound.
 """
 
+import ctypes
+import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import wasmtime
-from wasmtime import _ffi, _func, _instance, _instance_pre, _linker, _value
+from wasmtime import _engine, _ffi, _func, _instance, _instance_pre, _linker, _store, _value
 from wasmtime._slab import Slab
 
 from externref.wasmtime import _calls
@@ -77,15 +83,33 @@ COUNTED = {
 }
 
 
+def own(owner: Any, name: str, kind: type) -> Any:
+    """What wasmtime-py itself has there. ImportError for anything else, such as a mock while a test goes on: it would
+    be called, or changed in place of wasmtime-py's, for good."""
+    found = getattr(owner, name)
+    source = inspect.unwrap(found)      # a wrapper calls it
+    # By type(): a mock's __class__ is what it stands for; and its __module__ if it is a function.
+    is_function = type(source) is FunctionType
+    home = source.__globals__.get("__name__", "") if is_function else getattr(source, "__module__", "")
+    if not issubclass(type(source), kind) or home.partition(".")[0] not in ("wasmtime", "ctypes"):
+        raise ImportError(f"externref.wasmtime cannot be imported while something else is in the place of "
+                          f"{owner.__name__}.{name}: {found!r}")
+    return found
+
+
 class Theirs:
     """What was there before."""
 
     def __init__(self) -> None:
-        self.enter_wasm: Callable[..., Any] = _func.enter_wasm
-        self.increment_epoch: Callable[..., None] = wasmtime.Engine.increment_epoch
-        self.set_epoch_deadline: Callable[..., None] = wasmtime.Store.set_epoch_deadline
-        self.functions: dict[str, Callable[..., Any]] = {name: getattr(_ffi, name) for name in COUNTED}
-        self.finalizer: Any = _value._externref_finalizer    # wasmtime still calls it, for what it got before
+        self.Store: Any = own(_store, "Store", type)
+        self.Engine: Any = own(_engine, "Engine", type)
+        self.slab: Any = own(_value, "SLAB", Slab)
+        self.enter_wasm: Callable[..., Any] = own(_func, "enter_wasm", FunctionType)
+        self.increment_epoch: Callable[..., None] = own(self.Engine, "increment_epoch", FunctionType)
+        self.set_epoch_deadline: Callable[..., None] = own(self.Store, "set_epoch_deadline", FunctionType)
+        self.functions: dict[str, Callable[..., Any]] = {name: own(_ffi, name, FunctionType) for name in COUNTED}
+        # wasmtime still calls it, for what it got before.
+        self.finalizer: Any = own(_value, "_externref_finalizer", ctypes.CFUNCTYPE(None, ctypes.c_void_p))
 
 
 # wasmtime-py keeps it, from before the first change on: this module may be imported again, after an interrupt, or after
@@ -94,7 +118,7 @@ KEEPER = "_before_externref"
 theirs: Theirs = vars(wasmtime).get(KEEPER) or Theirs()
 setattr(wasmtime, KEEPER, theirs)
 
-for owner, changes in (
+_calls.install([(owner, name, value) for owner, changes in (
     (_ffi, {name: counted(name, position) for name, position in COUNTED.items()}),
     (_func, {"enter_wasm": enter_wasm}),
     (_instance, {"enter_wasm": enter_wasm}),
@@ -102,9 +126,7 @@ for owner, changes in (
     (_linker, {"enter_wasm": enter_wasm}),
     (_value, {"_intern": _calls.intern,
               "_externref_finalizer": type(theirs.finalizer)(_calls.finalizer_address)}),
-    (_value.SLAB, {"__class__": SlabAndOurs}),
-    (wasmtime.Store, {"gc": gc, "_delete": delete, "set_epoch_deadline": set_epoch_deadline}),
-    (wasmtime.Engine, {"increment_epoch": increment_epoch}),
-):
-    for name, value in changes.items():
-        setattr(owner, name, value)
+    (theirs.slab, {"__class__": SlabAndOurs}),
+    (theirs.Store, {"gc": gc, "_delete": delete, "set_epoch_deadline": set_epoch_deadline}),
+    (theirs.Engine, {"increment_epoch": increment_epoch}),
+) for name, value in changes.items()])
