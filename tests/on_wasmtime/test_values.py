@@ -231,3 +231,24 @@ def test_a_module_keeps_host_objects_as_anyref(instantiate, collect, make_payloa
     del things
     collect()
     assert len(dropped) == 2
+
+
+def test_types_of_wasmtime_pys_that_somebody_closes(run_python):
+    """Those that the package has made for itself are found among all objects."""
+    assert run_python("""
+import gc, wasmtime
+import externref.wasmtime as ew
+
+ours = [item for item in gc.get_objects() if isinstance(item, wasmtime.ValType)]
+for item in ours:
+    item.close()
+others = [wasmtime.ValType.i32() for _ in range(1000)]      # in their memory
+store = wasmtime.Store()
+module = wasmtime.Module(store.engine, '''(module (import "" "" (func $host (param i64 funcref) (result externref)))
+    (global (export "g") f64 (f64.const 1.5)) (table (export "t") 1 externref)
+    (func (export "f") (param i64 funcref) (result externref) (call $host (local.get 0) (local.get 1))))''')
+host = ew.func(store, module.imports[0].type, lambda *args: args)
+exports = ew.bind(store, wasmtime.Instance(store, module, [host]).exports(store))
+print(exports.f(7, None), exports.f.type, exports.g.type, exports.t.type)
+""", env={"PYTHONMALLOC": "debug"}) == (
+        "(7, None) (i64, funcref) -> (externref) immutable global of f64 table of 1 to any externref\n")

@@ -102,6 +102,9 @@ cdef struct Functions:
     const wasm_valtype_t *(*globaltype_content)(const wasm_globaltype_t *) noexcept nogil
     uint8_t (*globaltype_mutability)(const wasm_globaltype_t *) noexcept nogil
     void (*globaltype_delete)(wasm_globaltype_t *) noexcept nogil
+    wasm_functype_t *(*functype_new)(wasm_valtype_vec_t *, wasm_valtype_vec_t *) noexcept nogil
+    void (*valtype_vec_new_uninitialized)(wasm_valtype_vec_t *, size_t) noexcept nogil
+    wasm_valtype_t *(*valtype_copy)(const wasm_valtype_t *) noexcept nogil
     bool_t (*valtype_equal)(const wasm_valtype_t *, const wasm_valtype_t *) noexcept nogil
     void (*store_delete)(void *) noexcept nogil
     void (*store_epoch_deadline_callback)(
@@ -226,6 +229,9 @@ load(&api.global_type, "wasmtime_global_type", "ppp")
 load(&api.globaltype_content, "wasm_globaltype_content", "pp")
 load(&api.globaltype_mutability, "wasm_globaltype_mutability", "1p")
 load(&api.globaltype_delete, "wasm_globaltype_delete", "vp")
+load(&api.functype_new, "wasm_functype_new", "ppp")
+load(&api.valtype_vec_new_uninitialized, "wasm_valtype_vec_new_uninitialized", "vp8")
+load(&api.valtype_copy, "wasm_valtype_copy", "pp")
 load(&api.valtype_equal, "wasmtime_wasm_valtype_equal", "bpp")
 load(&api.store_delete, "wasmtime_store_delete", "vp")
 load(&api.store_epoch_deadline_callback, "wasmtime_store_epoch_deadline_callback", "vpppp")

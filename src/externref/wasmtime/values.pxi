@@ -21,25 +21,26 @@ cdef object value_type(char letter):
     return module.imports[0].type.content
 
 
-cdef dict value_types = {letter: value_type(letter) for letter in LETTERS}
 cdef dict value_kinds = {
     letter: getattr(ffi, f"WASMTIME_{name_of_type(EXTERNREF if letter == NON_NULL else letter).upper()}").value
     for letter in LETTERS}
-hidden(value_types), hidden(value_kinds)
+hidden(value_kinds)
 
-cdef const wasm_valtype_t *known_types[8]     # of LETTERS
-for position, known_letter in enumerate(LETTERS):
-    known_types[<int>position] = <const wasm_valtype_t *>address_in(value_types[known_letter].ptr())
-del position, known_letter
+cdef wasm_valtype_t *known_types[128]     # by letter: copies, for wasmtime-py's anybody can close
+
+for known_letter in LETTERS:
+    known_type = value_type(known_letter)
+    known_types[<int>known_letter] = api.valtype_copy(<wasm_valtype_t *>address_in(known_type.ptr()))
+del known_letter, known_type
 
 
 cdef char letter_of(const wasm_valtype_t *value_type, str place) except 0:
     """The letter of a type, which the caller keeps."""
     # Not by wasm_valtype_kind: it aborts the process for types it does not know, (ref extern) and v128 among them.
-    cdef int i
-    for i in range(8):
-        if api.valtype_equal(value_type, known_types[i]):
-            return LETTERS[i]
+    cdef char letter
+    for letter in LETTERS:
+        if api.valtype_equal(value_type, known_types[<int>letter]):
+            return letter
     raise TypeError(f"{place} is of a type that is not converted here, only "
                     f"{', '.join(names_of_types(bytes(LETTERS)))} are; use wasmtime's own call")
 
@@ -59,13 +60,12 @@ cdef tuple names_of_types(bytes letters):
     return tuple(names)
 
 
-cdef object new_vector(bytes letters):
-    """A wasm_valtype_vec_t of new types."""
-    vector = ffi.wasm_valtype_vec_t()
-    ffi.wasm_valtype_vec_new_uninitialized(ctypes.byref(vector), len(letters))
-    for i, letter in enumerate(letters):
-        vector.data[i] = ffi.wasm_valtype_copy(value_types[letter].ptr())
-    return vector
+cdef void new_vector(wasm_valtype_vec_t *out, const char *letters, int count) noexcept:
+    """New types, the caller's."""
+    cdef int i
+    api.valtype_vec_new_uninitialized(out, count)
+    for i in range(count):
+        out.data[i] = api.valtype_copy(known_types[<int>letters[i]])
 
 
 cdef struct Plan:
@@ -94,10 +94,12 @@ cdef class Signature:
         self.plan.result_count = len(self.results)
         self.plan.slot_count = max(len(self.params), len(self.results))
 
-    cdef wasm_functype_t *new_type(self) except NULL:
+    cdef wasm_functype_t *new_type(self) noexcept:
         """A type that belongs to no engine yet; the caller's, and no Python object's, which somebody could close."""
-        params, results = new_vector(self.params), new_vector(self.results)
-        return <wasm_functype_t *>address_in(ffi.wasm_functype_new(ctypes.byref(params), ctypes.byref(results)))
+        cdef wasm_valtype_vec_t params, results
+        new_vector(&params, self.plan.params, self.plan.param_count)
+        new_vector(&results, self.plan.results, self.plan.result_count)
+        return api.functype_new(&params, &results)      # which takes them over
 
 
 cdef Signature signature_of(const wasm_functype_t *type_):
