@@ -129,3 +129,19 @@ for count in itertools.count(1):
 assert count > 20
 {GUARDED}
 """) == f"{REFUSED}\n"
+
+
+@pytest.mark.parametrize("name", ["ctypes.addressof", "_ctypes.addressof"])
+def test_addresses_are_ctypes_own(run_python, name):
+    said, _, refused = run_python(f"""
+from unittest import mock
+import wasmtime
+with mock.patch({name!r}):
+    try: import externref.wasmtime
+    except ImportError as error: print(error, end="")
+print()
+import externref.wasmtime as ew
+{GUARDED}
+""").partition("\n")
+    assert ("in the place of _ctypes.addressof" in said) == (name == "_ctypes.addressof")
+    assert refused == f"{REFUSED}\n"

@@ -62,6 +62,7 @@ from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, get_from, has_keywords, hidden, items_of,
     let_others_run, make_secretly, name_publicly, require_maker, secret_maker, vectorcallfunc)
 
+import _ctypes
 import ctypes
 import itertools
 import os

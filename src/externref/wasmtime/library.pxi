@@ -159,7 +159,12 @@ cdef int check_layout(str name, size_t size, dict offsets) except -1:
     return 0
 
 
-cdef object addressof = ctypes.addressof        # in C: it runs no other code, and is there at exit, too
+cdef object addressof = _ctypes.addressof       # in C: it runs no other code, and is there at exit, too
+
+# Another, as a test puts there, would tell addresses of nothing.
+if type(addressof) is not type(len) or (addressof.__module__, addressof.__name__) != ("_ctypes", "addressof"):
+    raise ImportError(f"externref.wasmtime cannot be imported while something else is in the place of "
+                      f"_ctypes.addressof: {addressof!r}")
 
 
 cdef inline void **slot_of(object pointer) except NULL:
