@@ -44,7 +44,7 @@ def compile_for(target, *args):
     """Zig's C compiler, warnings being errors; what it says."""
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", "-Wall", "-Wextra", "-Werror",
                "-Wno-unused-function", "-I", SOURCE / "include", "-I", SOURCE, *args]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1200)
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if not target.startswith("riscv")])

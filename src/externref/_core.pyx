@@ -181,18 +181,18 @@ cdef class Borrow:
         self.ref = ref
 
     def __enter__(self):
-        cdef Borrow borrow = self       # held while it drains
         cdef void *raw
         cdef object ptr         # declared, or Cython would take it for a C integer, and make the int last
+        self = self             # own it: see _python.pxd
         drain_if_any()
-        if atomic_pointer_load(&borrow.held) != NULL:
-            borrow.refuse_open()
-        ptr = <uintptr_t>data_of(borrow.ref)
-        raw = hold_registered(borrow.ref, True)
+        if atomic_pointer_load(&self.held) != NULL:
+            self.refuse_open()
+        ptr = <uintptr_t>data_of(self.ref)
+        raw = hold_registered(self.ref, True)
         # Another thread may have opened it meanwhile.
-        if not atomic_pointer_replace(&borrow.held, NULL, raw):
+        if not atomic_pointer_replace(&self.held, NULL, raw):
             end_hold(raw, True)     # not reached: without a GIL alone
-            borrow.refuse_open()    # not reached: the same
+            self.refuse_open()      # not reached: the same
         return ptr
 
     cdef int refuse_open(self) except -1:
@@ -376,9 +376,9 @@ cdef class VMExternRef:
 
         Source: Drop for VMExternRef.
         """
-        cdef VMExternRef ref = self     # held while it drains
+        self = self     # own it: see _python.pxd
         drain_if_any()
-        wrapper_clear(<PyObject *>ref)
+        wrapper_clear(<PyObject *>self)
 
     def __enter__(self):
         data_of(self)

@@ -88,8 +88,9 @@ cdef extern from *:
     void call_in_trashcan(PyObject *, destructor, destructor) noexcept
 
 # `self = self`: Cython borrows a function's arguments, but for those that the function assigns to. There are callers
-# that let what they call, and what they pass, go in the middle of the call: iter(table.fill, None) when it ends, and a
-# partial() of it. So begins a method that may run other code and uses its object afterwards, and owns it.
+# that let what they call, and what they pass, go in the middle of the call: iter(table.fill, None) when it ends, a
+# partial() of it, and 3.11 a weak reference that it gives to the callback. So begins a method that may run other code
+# and uses its object afterwards, and owns it.
 
 # What an instance's vectorcall slot holds.
 ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)

@@ -77,9 +77,8 @@ cdef Py_ssize_t run_drain(bint is_helper=False) noexcept:
     return freed
 
 
-# A caller may let go, meanwhile, of what it lends: `self` and arguments. CPython does so of a bound method that iter()
-# calls until it gives a sentinel, and 3.11 of a weak reference that it gives to the callback. Who goes on with them
-# holds them: where something is pending, so that it costs nothing where nothing is.
+# A caller may let go, meanwhile, of what it lends, as _python.pxd has it. Who goes on with it owns it: where something
+# is pending, so that it costs nothing where nothing is.
 cdef inline void drain_if_any() noexcept:
     if pending_any():
         run_drain()
@@ -194,7 +193,7 @@ def main_thread():
     """The main thread's number: from CPython 3.13 on as it knows it, else as `threading` does, if that is imported, for
     its import takes longer than all of this package's."""
     if hasattr(_thread, "_get_main_thread_ident"):
-        return _thread._get_main_thread_ident()
+        return _thread._get_main_thread_ident()     # not reached: on 3.11
     if sys.modules.get("threading") is not None:
         import threading        # which waits, if another thread is at it
         main = threading.main_thread()

@@ -168,9 +168,9 @@ cdef object give_raw(VMExternRef self):
 
 
 cdef object drain_and_give_raw(VMExternRef self):
-    cdef VMExternRef held = self
+    self = self     # own it: see _python.pxd
     run_drain()
-    return give_raw_now(held)
+    return give_raw_now(self)
 
 
 cdef inline object give_raw_now(VMExternRef self):
