@@ -662,14 +662,13 @@ def test_fork(run_python, foreign, case):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_fork_where_the_main_thread_has_another_number(run_python, foreign):
-    """As gevent gives it one: it is still known for the main one, and its child has a helper."""
-    run_python("""
-import threading
-threading.main_thread()._ident += 8
-import externref
-threading.main_thread()._ident -= 8     # the end waits for it
-""" + FORK + """
+@pytest.mark.parametrize("first_import", [
+    "threading.main_thread()._ident += 8; import externref; threading.main_thread()._ident -= 8",    # as gevent does
+    "thread = threading.Thread(target=__import__, args=['externref']); thread.start(); thread.join()",
+], ids=["another number", "on another thread"])
+def test_fork_where_the_main_thread_is_not_who_imports(run_python, foreign, first_import):
+    """The main thread is known, and its child has a helper."""
+    run_python("import threading\n" + first_import + "\n" + FORK + """
     drop_it = partial(drop_on_thread, VMExternRef(P()).into_raw())
     child = os.fork()
     # From C: the main thread runs no pending call between.
