@@ -138,7 +138,7 @@ cdef bytes read_bytes(Memory self, start, stop):
     """The bytes from start to stop, None for the end."""
     cdef Section section
     cdef uintptr_t first, last
-    self = self     # own it: see _python.pxd
+    self, stop = self, stop     # own them: see _python.pxd
     start = PyNumber_Index(start)
     stop = None if stop is None else PyNumber_Index(stop)
     self.enter(&section)
@@ -158,7 +158,7 @@ cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
     cdef Section section
     cdef Py_buffer buffer
     cdef uintptr_t first
-    self = self     # own it: see _python.pxd
+    self, data = self, data     # own them: see _python.pxd
     start = PyNumber_Index(start)
     PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
     try:
@@ -177,7 +177,7 @@ cdef Py_ssize_t write_bytes(Memory self, data, start) except -1:
 cdef object get_bytes(Memory self, index):
     """A byte, or those of a slice."""
     cdef Section section
-    self = self     # own it: see _python.pxd
+    self, index = self, index   # own them: see _python.pxd
     if isinstance(index, slice):
         start, stop = places_of(self, index)
         return read_bytes(self, start, stop)

@@ -122,24 +122,23 @@ cdef object empty_parameter(tuple made):
     return hidden(parameter)        # from gc.get_objects()
 
 
-cdef object first_parameter(object c_void_p):
-    """An empty one, whose class is kept for all that follow."""
+cdef tuple keep_parameter_class(object c_void_p):
+    """For all arguments that follow."""
     cdef tuple made = make_parameter_class(c_void_p)
-    parameter = empty_parameter(made)
+    empty_parameter(made)       # TypeError: nothing is kept
     parameter_classes[c_void_p] = parameter_classes[None] = made
-    return parameter
+    return made
 
 
 cdef tuple parameter_class():
-    """For the ctypes that is there now; if none is, for the last that was; or None."""
+    """For the ctypes that is there now; if none is, for the last that was. TypeError."""
     c_void_p = of_module("ctypes", "c_void_p")
     made = get_from(parameter_classes, c_void_p if may_be_c_void_p(c_void_p) else None)
-    if made is None:
-        if c_void_p is None:
-            from ctypes import c_void_p     # not for a call, or imported lazily
-        first_parameter(c_void_p)
-        made = get_from(parameter_classes, c_void_p)
-    return made
+    if made is not None:
+        return made
+    if c_void_p is None:
+        from ctypes import c_void_p     # not for a call, or imported lazily
+    return keep_parameter_class(c_void_p)
 
 
 cdef object new_parameter(VMExternRef ref):
@@ -162,5 +161,5 @@ cdef int keep_libraries() except -1:
     atomic_pointer_swap(&kept_at_exit, <void *>kept)
     c_void_p = of_module("ctypes", "c_void_p")
     if c_void_p is not None and not parameter_classes:
-        first_parameter(c_void_p)       # while ctypes is whole
+        keep_parameter_class(c_void_p)      # while ctypes is whole
     return 0

@@ -9,10 +9,6 @@ when that fails; its finalizer drops it. Compiled code copies and drops the stor
 references, never our count. What comes out is lent by the root it came through, and
 cloned, or its object taken, before the root goes.
 
-A method's self and arguments are lent by its caller, and there are callers that let them go in the middle: an iterator
-that has called it and is exhausted meanwhile, a functools.partial in one. So a method that runs other code, as every
-conversion does, holds what it uses afterwards: `held`.
-
 Order
 -----
 Making an externref may collect, and a collection invalidates references that are not
@@ -163,13 +159,13 @@ def bind(store, item, /, *, release_gil=False):
     another thread is using the store. Needs the GIL.
     """
     cdef StoreState state
-    cdef object held = item
+    item = item     # own it: see _python.pxd
     store = store_of(store)
     state = state_of(store)
     state.enter()
     try:
-        if isinstance(held, InstanceExports):
-            return bind_exports(store, state, held, release_gil)
-        return bind_item(store, state, held, release_gil, UNNAMED)
+        if isinstance(item, InstanceExports):
+            return bind_exports(store, state, item, release_gil)
+        return bind_item(store, state, item, release_gil, UNNAMED)
     finally:
         state.leave()

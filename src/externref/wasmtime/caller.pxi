@@ -44,11 +44,11 @@ cdef class Caller:
         return item
 
     def __getattr__(self, name):
-        cdef Caller held = self
+        self = self     # own it: see _python.pxd
         if name.startswith("_"):
             # Not for the guest to answer: wasmtime-py takes what has a `_context` for a store.
             raise AttributeError(name)
-        item = held.look_up(name, MISSING)
+        item = self.look_up(name, MISSING)
         if item is MISSING:
             raise AttributeError(f"the calling instance exports nothing named {name!r}")
         return item

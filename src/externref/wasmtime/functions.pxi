@@ -57,9 +57,9 @@ cdef class Func:
     @property
     def type(self):
         """Its FuncType: params and results, tuples of names of value types."""
-        cdef Func held = self
-        held.require_signature()
-        return held.signature.type
+        self = self     # own it: see _python.pxd
+        self.require_signature()
+        return self.signature.type
 
     @property
     def __name__(self):
@@ -74,19 +74,19 @@ cdef class Func:
     @property
     def wasmtime_func(self):
         """The wasmtime.Func, for wasmtime-py's own functions."""
-        cdef Func held = self
-        return new_wasmtime_func(&held.item)
+        self = self     # own it: see _python.pxd
+        return new_wasmtime_func(&self.item)
 
     def __call__(self, *args):
-        cdef Func held = self
-        held.require_signature()
-        return held.invoke(items_of(args), len(args), False)
+        self = self     # own it: see _python.pxd
+        self.require_signature()
+        return self.invoke(items_of(args), len(args), False)
 
     def refs(self, *args):
         """As a call, but externref results come back as VMExternRef, None for null."""
-        cdef Func held = self
-        held.require_signature()
-        return held.invoke(items_of(args), len(args), True)
+        self = self     # own it: see _python.pxd
+        self.require_signature()
+        return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
         return shown_item(self)
@@ -304,24 +304,25 @@ def func(store, functype, callable, /, access_caller=False):
     Source: wasmtime_func_new_unchecked.
     """
     cdef HostFunc host
-    cdef object held = callable, held_type = functype
-    cdef StoreState state = state_of(store_of(store))
+    cdef StoreState state
     cdef wasmtime_func_t made
     cdef wasm_functype_t *type_address
-    if not isinstance(held_type, wasmtime.FuncType):
-        raise TypeError(f"expected a wasmtime.FuncType, not {type(held_type).__name__}")
-    if not hasattr(held, "__call__"):
-        raise TypeError(f"expected a callable, not {type(held).__name__}")
+    functype, callable = functype, callable     # own them: see _python.pxd
+    state = state_of(store_of(store))
+    if not isinstance(functype, wasmtime.FuncType):
+        raise TypeError(f"expected a wasmtime.FuncType, not {type(functype).__name__}")
+    if not hasattr(callable, "__call__"):
+        raise TypeError(f"expected a callable, not {type(callable).__name__}")
     host = HostFunc.__new__(HostFunc)
     host.state = state
-    type_address = <wasm_functype_t *>address_in(wasmtime.FuncType.ptr(held_type))
-    with cython.critical_section(held_type):
+    type_address = <wasm_functype_t *>address_in(wasmtime.FuncType.ptr(functype))
+    with cython.critical_section(functype):
         # Other threads may ask it, too, and at the first question wasmtime makes the answer, which it keeps there.
         api.functype_params(type_address)
         api.functype_results(type_address)
     host.signature = signature_of(type_address)
-    host.callable = held
-    host.name = getattr(held, "__qualname__", type(held).__name__)
+    host.callable = callable
+    host.name = getattr(callable, "__qualname__", type(callable).__name__)
     host.access_caller = access_caller
     # A type that comes from a module belongs to its engine, and aborts in a store of another.
     type_address = host.signature.new_type()

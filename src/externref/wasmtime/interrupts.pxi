@@ -177,16 +177,17 @@ def interruptible(store, /, *, timeout=None):
     """
     cdef StoreState state
     cdef Watch watch
-    cdef object held = store
-    cdef int64_t time = NO_LIMIT if timeout is None else limit_of("timeout", timeout, 10**9, "a number of seconds")
+    cdef int64_t time
+    store = store       # own it: see _python.pxd
+    time = NO_LIMIT if timeout is None else limit_of("timeout", timeout, 10**9, "a number of seconds")
     cdef void *pointer
     cdef void *record
-    state = state_of(held)
+    state = state_of(store)
     watch = state.known_watch()
     if watch is None:
         watch = Watch.__new__(Watch)
-        watch.engine_clock = clock_of(held.engine)
-        pointer = address_in(wasmtime.Store.ptr(held))
+        watch.engine_clock = clock_of(store.engine)
+        pointer = address_in(wasmtime.Store.ptr(store))
         record = new_record(state, False)
         try:
             state.enter()

@@ -39,15 +39,15 @@ cdef class Table:
     def type(self):
         """Its TableType: the elements' type, the size now, the maximum or None. The maximum of a 64-bit table is not
         told."""
-        cdef Table held = self
-        held.state.enter()
+        self = self     # own it: see _python.pxd
+        self.state.enter()
         try:
-            if held.declared is None:
-                item = copied_out(ffi.wasmtime_table_t, &held.item, sizeof(wasmtime_table_t))
-                held.declared = table_type(held.store, wasmtime.Table._from_raw(item), name_of_type(held.letter))
-            return held.declared._replace(minimum=api.table_size(held.state.context, &held.item))
+            if self.declared is None:
+                item = copied_out(ffi.wasmtime_table_t, &self.item, sizeof(wasmtime_table_t))
+                self.declared = table_type(self.store, wasmtime.Table._from_raw(item), name_of_type(self.letter))
+            return self.declared._replace(minimum=api.table_size(self.state.context, &self.item))
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def __len__(self):
         self.state.enter()
@@ -73,14 +73,13 @@ cdef class Table:
         if isinstance(index, slice):
             set_slice(self, index, value)
             return
-        cdef Table held = self
-        cdef object held_value = value
+        self, value = self, value   # own them: see _python.pxd
         number = PyNumber_Index(index)
-        held.state.enter()
+        self.state.enter()
         try:
-            held.store_range(held.checked_index(number), 1, held_value)
+            self.store_range(self.checked_index(number), 1, value)
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def __delitem__(self, index):
         refuse_element_deletion()
@@ -90,15 +89,14 @@ cdef class Table:
 
         Raises IndexError, and stores nothing, if they are not all within bounds.
         """
-        cdef Table held = self
-        cdef object held_value = value, held_count = count
-        first, length = PyNumber_Index(start), PyNumber_Index(held_count)
-        held.state.enter()
+        self, value, count = self, value, count     # own them: see _python.pxd
+        first, length = PyNumber_Index(start), PyNumber_Index(count)
+        self.state.enter()
         try:
-            require_elements(first, length, api.table_size(held.state.context, &held.item))
-            held.store_range(first, length, held_value)
+            require_elements(first, length, api.table_size(self.state.context, &self.item))
+            self.store_range(first, length, value)
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def grow(self, count, value=None, /):
         """Adds `count` elements that hold the value; the size before.
@@ -108,23 +106,22 @@ cdef class Table:
         cdef uint64_t before = 0
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
-        cdef Table held = self
-        cdef object held_value = value
+        self, value = self, value   # own them: see _python.pxd
         number = PyNumber_Index(count)
-        held.state.enter()
+        self.state.enter()
         try:
             if not 0 <= number <= UINT64_MAX:
-                held.refuse_to_grow(number)
-            put_val(held.state, held.letter, held_value, &val, THE_ELEMENT)
-            held.state.locked = True
-            error = api.table_grow(held.state.context, &held.item, number, &val, &before)
+                self.refuse_to_grow(number)
+            put_val(self.state, self.letter, value, &val, THE_ELEMENT)
+            self.state.locked = True
+            error = api.table_grow(self.state.context, &self.item, number, &val, &before)
             try:
-                finish_write(held.state, held.letter, &val, error)
+                finish_write(self.state, self.letter, &val, error)
             except wasmtime.WasmtimeError:
-                held.refuse_to_grow(number)
+                self.refuse_to_grow(number)
             return before
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def __repr__(self):
         return shown_item(self)
@@ -137,15 +134,15 @@ cdef class Table:
 
     cdef object get(self, object index, bint as_refs):
         cdef wasmtime_val_t val
-        cdef Table held = self
+        self = self     # own it: see _python.pxd
         number = PyNumber_Index(index)
-        held.state.enter()
+        self.state.enter()
         try:
-            if not api.table_get(held.state.context, &held.item, held.checked_index(number), &val):
+            if not api.table_get(self.state.context, &self.item, self.checked_index(number), &val):
                 raise IndexError(number)
-            return take_val(held.state, held.letter, &val, as_refs)
+            return take_val(self.state, self.letter, &val, as_refs)
         finally:
-            held.state.leave()
+            self.state.leave()
 
     cdef int store_range(self, uint64_t first, uint64_t count, object value) except -1:
         cdef wasmtime_val_t val
@@ -191,17 +188,17 @@ cdef class Global:
     def value(self, value):
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
-        cdef Global held = self
-        if not held.mutable:
+        self = self     # own it: see _python.pxd
+        if not self.mutable:
             refuse_immutable()
-        held.state.enter()
+        self.state.enter()
         try:
-            put_val(held.state, held.letter, value, &val, "the global's value")
-            held.state.locked = True
-            error = api.global_set(held.state.context, &held.item, &val)
-            finish_write(held.state, held.letter, &val, error)
+            put_val(self.state, self.letter, value, &val, "the global's value")
+            self.state.locked = True
+            error = api.global_set(self.state.context, &self.item, &val)
+            finish_write(self.state, self.letter, &val, error)
         finally:
-            held.state.leave()
+            self.state.leave()
 
     @value.deleter
     def value(self):
@@ -218,13 +215,13 @@ cdef class Global:
 
     cdef object get(self, bint as_refs):
         cdef wasmtime_val_t val
-        cdef Global held = self
-        held.state.enter()
+        self = self     # own it: see _python.pxd
+        self.state.enter()
         try:
-            api.global_get(held.state.context, &held.item, &val)
-            return take_val(held.state, held.letter, &val, as_refs)
+            api.global_get(self.state.context, &self.item, &val)
+            return take_val(self.state, self.letter, &val, as_refs)
         finally:
-            held.state.leave()
+            self.state.leave()
 
 
 cdef Table bind_table(object store, StoreState state, object item):

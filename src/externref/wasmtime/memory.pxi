@@ -32,14 +32,14 @@ cdef class Memory:
     @property
     def type(self):
         """Its MemoryType: pages now, and at most, or None; whether addresses have 64 bits."""
-        cdef Memory held = self
-        held.state.enter()
+        self = self     # own it: see _python.pxd
+        self.state.enter()
         try:
-            item = copied_out(ffi.wasmtime_memory_t, &held.item, sizeof(wasmtime_memory_t))
-            found = wasmtime.Memory._from_raw(item).type(held.store)
-            return MemoryType(api.memory_size(held.state.context, &held.item), found.limits.max, found.is_64)
+            item = copied_out(ffi.wasmtime_memory_t, &self.item, sizeof(wasmtime_memory_t))
+            found = wasmtime.Memory._from_raw(item).type(self.store)
+            return MemoryType(api.memory_size(self.state.context, &self.item), found.limits.max, found.is_64)
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def __len__(self):
         self.state.enter()
@@ -56,24 +56,18 @@ cdef class Memory:
 
     def read(self, start=0, stop=None, /):
         """The bytes from start to stop, at first all, copied. IndexError if they are not all there."""
-        cdef Memory held = self
-        return read_bytes(held, start, stop)
+        return read_bytes(self, start, stop)
 
     def write(self, data, start=0, /):
         """Copies the bytes of a buffer to the memory, from start on; how many. IndexError if they do not all fit,
         and then nothing is written; TypeError and BufferError if it has no bytes."""
-        cdef Memory held = self
-        cdef object held_data = data
-        return write_bytes(held, held_data, start)
+        return write_bytes(self, data, start)
 
     def __getitem__(self, index):
-        cdef Memory held = self
-        return get_bytes(held, index)
+        return get_bytes(self, index)
 
     def __setitem__(self, index, value):
-        cdef Memory held = self
-        cdef object held_value = value, held_index = index
-        set_bytes(held, held_index, held_value)
+        set_bytes(self, index, value)
 
     def __delitem__(self, index):
         refuse_byte_deletion()
@@ -83,20 +77,20 @@ cdef class Memory:
         many."""
         cdef uint64_t before = 0
         cdef wasmtime_error_t *error
-        cdef Memory held = self
+        self = self     # own it: see _python.pxd
         number = PyNumber_Index(pages)
-        held.state.enter()
+        self.state.enter()
         try:
             if not 0 <= number <= UINT64_MAX:
-                held.refuse_to_grow(number)
-            error = api.memory_grow(held.state.context, &held.item, number, &before)
+                self.refuse_to_grow(number)
+            error = api.memory_grow(self.state.context, &self.item, number, &before)
             try:
                 check(error)
             except wasmtime.WasmtimeError:
-                held.refuse_to_grow(number)
+                self.refuse_to_grow(number)
             return before
         finally:
-            held.state.leave()
+            self.state.leave()
 
     def __repr__(self):
         return shown_item(self)
