@@ -88,7 +88,10 @@ def let_go(make):
     global caller, ends
     ends = False
     caller = iter(make(), Anything())       # nobody else has what is made
-    result = next(caller, "over")
+    try:
+        result = next(caller, "over")
+    except SystemError:                     # 3.11.2 compares with the sentinel that it has let go
+        result = "over"
     assert ends
     return result
 """

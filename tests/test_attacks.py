@@ -530,7 +530,8 @@ def test_self_goes_in_the_drain(name):
     iterator = iter(ref.borrow().__enter__ if name == "borrow" else getattr(ref, name), sentinel)
     del ref
     raw = VMExternRef(finalizer(end)).into_raw()
-    with contextlib.suppress(externref.MovedError, RuntimeError):
+    # CPython 3.11.2 compares with the sentinel that it has let go: a SystemError.
+    with contextlib.suppress(externref.MovedError, RuntimeError, SystemError):
         one_after_the_other(partial(held_drop, raw), partial(next, iterator, None))
     assert len(sentinel.kept) in (1, 2)
     assert [other.value for other in others] == list(range(300))
