@@ -17,6 +17,9 @@ sources = [source for source in sorted(package.rglob("*.pyx"))
            if not (sys.platform == "win32" and source.parent.name == "wasm2c")]
 modules = [Extension(".".join(source.relative_to("src").with_suffix("").parts), [str(source)],
                      include_dirs=[str(package / "include"), str(package)], depends=parts,
+                     # Constructors own their arguments then, a tuple. What Cython makes otherwise allocates before it
+                     # looks at them, and a collection can have the caller let them go: see _python.pxd.
+                     define_macros=[("CYTHON_VECTORCALL_TPNEW", "0")],
                      # By these it finds the functions that a trap was in, also if $CFLAGS leave them out.
                      extra_compile_args=["-fasynchronous-unwind-tables"] if source.parent.name == "wasm2c" else [])
            for source in sources]

@@ -97,6 +97,38 @@ def let_go(make):
 """
 
 
+# For an interpreter of its own: calls what make() gives, which nobody else has, and a collection lets it go in the middle,
+# at each of the first allocations in turn. CPython 3.11 collects there; later ones between bytecodes.
+LET_GO_AT_ALLOCATIONS = """
+import gc
+from collections import defaultdict
+class Cycle:
+    def __init__(self): self.itself = self
+    def __del__(self):
+        lender.default_factory = None
+        junk.extend(bytes(size) for size in range(500) for _ in range(4))
+        junk.extend([n] for n in range(300))
+def let_go_at_allocations(make):
+    global lender, junk
+    for n in range(1, 20):
+        junk = [[(k,) for k in range(2001)]]        # none is free
+        lender = defaultdict(make())
+        gc.collect()
+        gc.disable()
+        Cycle()
+        gc.set_threshold(n)
+        gc.enable()
+        try:
+            result = lender["key"]
+        except KeyError:        # before the call
+            continue
+        finally:
+            gc.disable()
+            gc.set_threshold(700)
+        yield result
+"""
+
+
 # For an interpreter of its own, with _testcapi: every allocation of an operation fails in turn, and each time all is as it was.
 FAIL_IN_TURN = """
 import _testcapi, gc

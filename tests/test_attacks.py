@@ -596,3 +596,23 @@ def test_repr_while_a_collection_drops_the_reference():
             gc.collect()
     finally:
         gc.set_threshold(*thresholds)
+
+
+def test_a_root_cannot_change_those_before_it():
+    """The collector knows a list that is being filled, if nobody has hidden it."""
+    class Root:
+        def __index__(self):
+            for found in gc.get_objects():
+                if type(found) is list and found == [raw]:
+                    found[0] = 0
+            return 0
+
+    payload = Thing()
+    weak = weakref.ref(payload)
+    ref = VMExternRef(payload)
+    raw = ref.as_raw()
+    table = VMExternRefActivationsTable()
+    table.insert_without_gc(ref)
+    del payload, ref
+    assert table.gc([raw, Root()]) == 0 and weak() is not None
+    assert table.gc([Root()]) == 1 and weak() is None

@@ -36,7 +36,7 @@ from externref._core cimport (
     refuse_moved, set_adopter, try_hold_raw, GRANTED, NO_RAW_OWNER, Refusal)
 from externref._numbers cimport address_of
 from externref._python cimport (
-    PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, make_collected, require_first_run, visitproc)
+    PyObject_GC_UnTrack, TypeSlots, call_in_trashcan, destructor, hidden, make_collected, require_first_run, visitproc)
 
 require_first_run()
 
@@ -258,10 +258,10 @@ cdef class VMExternRefActivationsTable:
         """
         cdef RefSet old
         cdef uintptr_t start
-        cdef list words = []
-        cdef list spans = []
+        cdef list words, spans
         self = self     # own it: see _python.pxd
         require_public(self)
+        words, spans = hidden([]), hidden([])       # what converting one runs could change the others
         # Arbitrary code, before anything is marked.
         for root in roots:
             words.append(address_of(root))

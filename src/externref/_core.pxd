@@ -98,12 +98,13 @@ ctypedef size_t (*Adopter)(const VMExternData *) noexcept
 # A *hold* is a count that the package keeps for somebody, a bare handle: from_raw() cannot take it, and no
 # object stands for it that the collector could hand out. One that `lends` is of a pointer that counting code
 # can see meanwhile. NULL is None throughout.
-cdef void *hold(object value, bint lends) except? NULL      # arbitrary code, but only before it holds
+cdef void *hold(object value, bint lends) except? NULL      # no other code, but where it raises
 cdef void *hold_registered(object value, bint lends) except? NULL    # and from_raw() knows the address
+cdef void drain_pending() noexcept                          # arbitrary code: for who has held all that was lent
 cdef int hold_lent(void *raw, bint lends) except -1         # a new count; somebody's keeps the block
 cdef void move_out(void *raw) noexcept                      # a hold that does not lend becomes a raw owner
 cdef void end_hold(void *raw, bint lends) noexcept          # arbitrary code, after it
-cdef void *new_record(object value, bint lends) except? NULL    # of a hold() that ends without the GIL
+cdef void *new_record(object value, bint lends) except? NULL    # of a hold() that ends without the GIL; it drains last
 cdef void end_record(void *record) noexcept nogil           # any thread, no GIL; NULL is ignored
 cdef object take_held(void *raw, bint as_ref)               # arbitrary code; the hold ends in any case
 cdef object take_raw(void *raw, bint as_ref)                # the same for a raw owner's count

@@ -316,6 +316,7 @@ cdef class VMExternRef:
             if native == NULL:
                 refuse_moved()
             return False
+        cls = cls       # own it: see _python.pxd
         return isinstance(own_reference(payload), cls)
 
     def downcast_ref(self, cls, /):
@@ -331,6 +332,7 @@ cdef class VMExternRef:
             if native == NULL:
                 refuse_moved()
             return None
+        cls = cls       # own it: see _python.pxd
         value = own_reference(payload)
         return value if isinstance(value, cls) else None
 
@@ -451,6 +453,7 @@ cdef class VMExternRef:
         allocation are collected again.
         Raises MovedError if spent.
         """
+        self = self     # own it: see _python.pxd
         data_of(self)
         return Borrow.__new__(Borrow, self)
 

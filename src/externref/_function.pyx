@@ -14,7 +14,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from externref._core cimport (
-    end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
+    drain_pending, end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
 from externref._numbers cimport word_of
 from externref._python cimport (
     Py_DECREF, Py_INCREF, PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of,
@@ -148,6 +148,7 @@ cdef class Function:
         return self.invoke(items_of(args), len(args), True)
 
     def __repr__(self):
+        self = self     # own it: see _python.pxd
         return f"<externref.Function at {<uintptr_t>self.function:#x}, {self.params!r} -> {self.result!r}>"
 
     cdef object invoke(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
@@ -160,6 +161,8 @@ cdef class Function:
             self.end_holds(words, c'm')     # the callee did not get them
             self.end_holds(words, c'r')
             reraise()
+        if self.any_moved or self.any_lent:
+            drain_pending()     # not before: the caller may let go of the arguments
         # From here to the callee nothing runs: what is moved to it is nobody's hold any more.
         if self.any_moved:
             self.move_arguments(words)

@@ -3,6 +3,7 @@
 Declarations and inline functions only, no state. What one module alone needs of CPython is declared there.
 """
 
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyTypeObject
 
 cdef extern from "Python.h":
@@ -91,6 +92,25 @@ cdef extern from *:
 # that let what they call, and what they pass, go in the middle of the call: iter(table.fill, None) when it ends, a
 # partial() of it, and 3.11 a weak reference that it gives to the callback. So begins a method that may run other code
 # and uses its object afterwards, and owns it.
+
+cdef inline PyObject **own_all(PyObject *const *lent, Py_ssize_t count) except NULL:
+    """References to arguments that the caller may let go, in an array that let_all_go() frees. Runs no other code."""
+    cdef PyObject **owned = <PyObject **>PyMem_Malloc(count * sizeof(PyObject *))
+    cdef Py_ssize_t i
+    if owned == NULL:
+        raise MemoryError("no memory for the arguments")
+    for i in range(count):
+        owned[i] = lent[i]
+        Py_INCREF(owned[i])
+    return owned
+
+
+cdef inline void let_all_go(PyObject **owned, Py_ssize_t count) noexcept:
+    cdef Py_ssize_t i
+    for i in range(count):
+        Py_DECREF(owned[i])
+    PyMem_Free(owned)
+
 
 # What an instance's vectorcall slot holds.
 ctypedef object (*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *)

@@ -35,6 +35,7 @@ cdef object option_into_raw = _core.option_into_raw
 
 cdef object address_of(object word):
     """The address, an int, or None for NULL. ctypes makes an instance first, for a subclass of `moved` or `lent`."""
+    word = word     # own it: see _python.pxd
     return word.value if isinstance(word, simple_type) else word
 
 
@@ -113,6 +114,7 @@ cdef class Callback:
     cdef object zero
 
     def __call__(self, *words):
+        self = self     # own it: see _python.pxd
         result = self.zero
         try:
             result = self.given(self.function(*self.received(words)))
@@ -174,13 +176,15 @@ def callback(restype, *argtypes):
     zero = None if restype is None or restype is ctypes.py_object else getattr(restype(), "value", None)
 
     def decorate(function, /):
+        # Own it, and what is in this closure, before anything is allocated: see _python.pxd.
+        function, result, words, nothing, made = function, restype, argtypes, zero, make
         cdef Callback called = Callback.__new__(Callback)
         if not callable(function):
             raise TypeError(f"a callback is made of a function, not of {type(function).__name__}")
         called.function = function
-        called.restype = restype
-        called.argtypes = argtypes
-        called.zero = zero
-        return make(called)
+        called.restype = result
+        called.argtypes = words
+        called.zero = nothing
+        return made(called)
 
     return decorate

@@ -18,7 +18,7 @@ import pytest
 from externref import wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
 from externref.wasm2c.binary import read_binary
-from support import LET_GO, Calling, Payload
+from support import LET_GO, LET_GO_AT_ALLOCATIONS, Calling, Payload
 
 
 @pytest.fixture(autouse=True)
@@ -639,3 +639,79 @@ atexit.register(go)
 
 def test_compiling_when_the_interpreter_ends(run_python):
     assert run_python(COMPILES).strip() in ("compiled", "CompileError")
+
+
+# --- Arguments that go in a drain, or in a collection
+
+def test_arguments_that_go_in_the_drain(run_python):
+    run_python("""
+import sys
+from collections import defaultdict
+from functools import partial
+from externref import Function, abi, set_drain, wasm2c
+class Lets:
+    def __del__(self):
+        lender.default_factory = None
+        junk.extend([n] for n in range(300))
+junk = []
+set_drain(lambda: None)     # nobody else drains
+f = wasm2c.compile(sys.argv[1]).instantiate(wasm2c.Store()).exports.f
+lender = defaultdict(partial(f, ["first"], ["second"], ["third"]))
+Function(abi.drop_address, "m")(Lets())
+assert lender["key"] == (["second"], ["third"])
+""", """(module (func (export "f") (param externref externref externref) (result externref externref)
+    (local.get 1) (local.get 2)))""", env={"PYTHONMALLOC": "debug"})
+
+
+def test_what_goes_at_an_allocation(run_python):
+    run_python(LET_GO_AT_ALLOCATIONS + """
+import sys
+from functools import partial
+from externref.wasm2c import Memory, MemoryType, Store, Table, TableType, compile
+for items in let_go_at_allocations(lambda: Table(Store(), TableType("externref", 5)).__iter__):
+    assert list(items) == [None] * 5
+for items in let_go_at_allocations(lambda: Memory(Store(), MemoryType(1)).__iter__):
+    assert next(items) == 0
+for table in let_go_at_allocations(lambda: partial(Table, Store(), TableType("externref", 1, 2), ["value"])):
+    assert table[0] == ["value"]
+store, other = Store(), compile('(module (func (export "g")))')
+f = compile(sys.argv[1]).instantiate(store).exports.f
+for result in let_go_at_allocations(lambda: partial(f, other.instantiate(store).exports.g, ["x"])):
+    assert result == ["x"]
+""", '(module (func (export "f") (param funcref externref) (result externref) (local.get 1)))',
+               env={"PYTHONMALLOC": "debug"})
+
+
+def test_an_argument_that_goes_on_a_thread_without_a_frame(run_python):
+    """CPython 3.11 calls a weak reference's callback with what it does not own."""
+    run_python("""
+import _thread, gc, sys, time, weakref
+from externref import wasm2c
+exports = wasm2c.compile(sys.argv[1]).instantiate(wasm2c.Store()).exports
+f, t = exports.f, exports.t
+class Thing: pass
+class Cycle:
+    def __del__(self):
+        watchers.clear()
+        keep.append([[k] for k in range(100)])
+watchers = []
+start, sleep, threshold = _thread.start_new_thread, time.sleep, gc.set_threshold
+for n in range(1, 16):
+    threshold(0)
+    t[0] = None
+    gc.collect()
+    things = [Thing()]
+    watchers.append(weakref.ref(things[0], f))
+    clear = things.clear
+    cycle = Cycle()
+    cycle.itself = cycle
+    del cycle
+    keep = [[[] for k in range(200)], [(k,) for k in range(2001)]]      # no list or tuple is free
+    threshold(gc.get_count()[0] + n - 5)
+    start(clear, ())
+    sleep(0.05)
+    threshold(0)
+    assert type(t[0]) in (weakref.ref, type(None))
+    watchers.clear()
+""", """(module (table (export "t") 1 externref)
+    (func (export "f") (param externref) (table.set 0 (i32.const 0) (local.get 0))))""", env={"PYTHONMALLOC": "debug"})

@@ -16,7 +16,7 @@ from wasmtime import FuncType, GlobalType, Limits, TableType, ValType
 
 import externref
 import externref.wasmtime as ew
-from support import forks_beside_threads, in_thread
+from support import LET_GO_AT_ALLOCATIONS, forks_beside_threads, in_thread
 
 
 def run(program, *args, quiet=True):
@@ -672,3 +672,275 @@ def test_stores_that_are_closed_when_modules_are_gone():
     sys.modules["sys"].kept = store, instance, loop
     """)
     assert out == "ended\n"
+
+
+# --- What callers let go, in a collection or by what a class says
+
+def test_what_goes_at_an_allocation(run_python):
+    run_python(LET_GO_AT_ALLOCATIONS + """
+import wasmtime, externref.wasmtime as ew
+from functools import partial
+from operator import getitem
+store = wasmtime.Store()
+exports = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (table (export "t") 5 externref)
+    (memory (export "m") 1)
+    (func (export "f") (param externref externref) (result externref) (local.get 1)))'''), []).exports(store)
+def bound(name):    # by who gets it alone
+    return ew.bind(store, exports[name])
+for items in let_go_at_allocations(lambda: bound("t").__iter__):
+    assert list(items) == [None] * 5
+for items in let_go_at_allocations(lambda: bound("m").__iter__):
+    assert next(items) == 0
+for result in let_go_at_allocations(lambda: partial(bound("f"), ["x"], ["y"])):
+    assert result == ["y"]
+def host(caller):
+    for item in let_go_at_allocations(lambda: partial(getitem, caller, "".join(["a", "name"]))):
+        assert item.name == "aname"
+wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (import "" "" (func $h))
+    (func (export "aname")) (func (export "go") (call $h)))'''),
+    [ew.func(store, wasmtime.FuncType([], []), host, access_caller=True)]).exports(store)["go"](store)
+""", env={"PYTHONMALLOC": "debug"})
+
+
+def test_arguments_that_go_in_the_drain(run_python):
+    run_python("""
+import wasmtime, externref.wasmtime as ew
+from collections import defaultdict
+from functools import partial
+from externref import Function, abi, set_drain
+class Lets:
+    def __del__(self):
+        lender.default_factory = None
+        junk.extend([n] for n in range(300))
+junk = []
+set_drain(lambda: None)     # nobody else drains
+store = wasmtime.Store()
+f = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
+    (func (export "f") (param externref externref) (result externref) (local.get 1)))'''), []).exports(store)["f"])
+lender = defaultdict(partial(f, ["first"], ["second"]))
+Function(abi.drop_address, "m")(Lets())
+assert lender["key"] == ["second"]
+""", env={"PYTHONMALLOC": "debug"})
+
+
+def test_the_first_argument_of_a_function_that_was_a_value(run_python):
+    """Its type is asked for first. CPython 3.11 calls a weak reference's callback with what it does not own."""
+    run_python("""
+import gc, weakref, wasmtime, externref.wasmtime as ew
+store = wasmtime.Store()
+exports = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
+    (table $t (export "t") 1 externref)
+    (func $f (param externref) (table.set $t (i32.const 0) (local.get 0))) (elem declare func $f)
+    (func (export "get") (result funcref) (ref.func $f)))'''), []).exports(store))
+class Thing: pass
+class Cycle:
+    def __del__(self): watchers.clear()
+watchers = []
+for n in range(1, 40):
+    thing = Thing()
+    f = exports["get"]()
+    gc.collect(); gc.disable()
+    watchers.append(weakref.ref(thing, f))
+    cycle = Cycle(); cycle.itself = cycle; del cycle
+    exports.t[0] = None
+    gc.set_threshold(n); gc.enable()
+    del thing                           # calls f
+    gc.disable(); gc.set_threshold(700)
+    if not watchers:
+        junk = [[k] for k in range(100)]
+        assert type(exports.t[0]) in (weakref.ref, type(None))
+    watchers.clear()
+""", env={"PYTHONMALLOC": "debug"})
+
+
+def test_values_whose_class_is_asked_for(run_python):
+    run_python("""
+import sys, weakref, wasmtime, externref.wasmtime as ew
+from collections import defaultdict
+from functools import partial
+store = wasmtime.Store()
+g = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine,
+    '(module (global (export "g") (mut funcref) (ref.null func)))'), []).exports(store)["g"])
+class Fake:
+    @property
+    def __class__(self):
+        lender.default_factory = None
+        return int
+lender = defaultdict(partial(setattr, g, "value", Fake()))
+try:
+    lender["key"]
+except TypeError as error:
+    assert "not Fake" in str(error)
+class Ref(weakref.ref):
+    @property
+    def __class__(self):
+        watchers.clear()
+        return int
+class Thing: pass
+thing = Thing()
+watchers = [Ref(thing, ew.interrupt)]
+raised = []
+sys.unraisablehook = lambda unraisable: raised.append(str(unraisable.exc_value))
+del thing
+assert raised == ["expected a wasmtime.Store, not Ref"], raised
+""", env={"PYTHONMALLOC": "debug"})
+
+
+# --- What audit hooks, collections and others do to what wasmtime-py has
+
+def test_what_an_audit_hook_closes():
+    """ctypes has them run when it is asked for an address."""
+    run("""
+import sys, wasmtime, externref.wasmtime as ew
+from wasmtime import FuncType, ValType
+def hook(event, args):
+    if event == "ctypes.addressof" and args[0] is pointer: closes.close()
+def is_refused(call, *args):
+    try:
+        call(*args)
+    except ValueError as error:
+        return "closed" in str(error)
+config = wasmtime.Config()
+config.epoch_interruption = True
+store = wasmtime.Store(wasmtime.Engine(config))
+ew.func(store, FuncType([], []), print)
+pointer = None
+sys.addaudithook(hook)
+closes = kind = FuncType([ValType.i32()] * 3, [ValType.i64()] * 2)
+pointer = kind.ptr()
+assert is_refused(ew.func, store, kind, print)
+closes = store.engine
+pointer = closes.ptr()
+assert is_refused(ew.interruptible, store)
+""")
+
+
+def test_a_type_that_a_collection_closes():
+    """Between its parameters and its results."""
+    run("""
+import gc, wasmtime, externref.wasmtime as ew
+from wasmtime import FuncType, ValType
+store = wasmtime.Store()
+ew.func(store, FuncType([], []), print)
+def closes(phase, info):
+    global left
+    if phase == "stop":
+        keep.append([(k,) for k in range(2001)])    # tuples are allocated from here on, and that collects
+    else:
+        left -= 1
+        if left == 0:
+            kind.close()
+            keep.append([b"A" * k + b"x" for k in range(400)])
+for n in range(1, 6):
+    kind = FuncType([ValType.i32()] * 3, [ValType.i64()] * 2)
+    keep = []
+    gc.collect()
+    left = n
+    gc.callbacks.append(closes)
+    gc.set_threshold(1)
+    try:
+        f = ew.func(store, kind, print)
+    except ValueError:
+        continue
+    finally:
+        gc.set_threshold(700)
+        gc.callbacks.clear()
+    kind = f.type(store)
+    assert (len(kind.params), len(kind.results)) == (3, 2)
+""")
+
+
+@pytest.mark.parametrize("by", ["object", "method"])
+def test_a_call_is_not_ended_by_who_finds_it(by):
+    """gc.get_objects() has what stands for a call of wasmtime-py's."""
+    run(f"""
+import gc, wasmtime, externref.wasmtime as ew
+from wasmtime import FuncType
+store, refused = wasmtime.Store(), []
+def host():
+    for found in gc.get_objects():
+        leave = None
+        if {by == "object"}:
+            if type(found).__name__ == "Use": leave = found.__exit__
+        elif type(found) is type(len) and found.__name__ == "__exit__" and type(found.__self__).__name__ == "Use":
+            leave = found
+        if leave is not None:
+            try:
+                leave(None, None, None)
+            except RuntimeError as error:
+                refused.append(str(error))
+    try:
+        store.close()
+    except RuntimeError:
+        refused.append("close")
+f = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (import "" "" (func $h)) (memory 1) (func (export "f")
+    (call $h) (i32.store (i32.const 0) (i32.const 1)) (drop (memory.grow (i32.const 1)))))'''),
+    [wasmtime.Func(store, FuncType([], []), host)]).exports(store)["f"]
+f(store)
+assert refused[0] in ("the call is not over", "close") and refused[-1] == "close", refused
+""")
+
+
+def test_a_store_that_shows_another_s_dictionary():
+    run("""
+import wasmtime, externref.wasmtime as ew
+from wasmtime import Limits, Table, TableType, ValType
+other = wasmtime.Store()
+class Store(wasmtime.Store):
+    @property
+    def __dict__(self): return other.__dict__
+store = Store()
+t = ew.bind(store, Table(store, TableType(ValType.externref(), Limits(1000, None)), None))
+store.close()
+junk = [wasmtime.Store() for _ in range(3)]
+try:
+    len(t)
+except ValueError as error:
+    assert "closed" in str(error)
+else:
+    assert False
+wasmtime.Table(other, TableType(ValType.externref(), Limits(1, None)), None)
+""")
+
+
+def test_an_exception_of_a_host_function_that_cannot_be_shown(store):
+    class Error(Exception):
+        def __str__(self):
+            raise ZeroDivisionError
+
+    def host():
+        raise Error
+
+    module = wasmtime.Module(store.engine, '(module (import "" "" (func $h)) (func (export "f") (call $h)))')
+    f = wasmtime.Instance(store, module, [wasmtime.Func(store, FuncType([], []), host)]).exports(store)["f"]
+    with pytest.raises(Error):
+        f(store)
+
+
+def test_a_finalizer_between_a_host_function_and_its_results():
+    """What a call left that something ended before it could raise it goes before the results are compiled code's."""
+    run("""
+import sys, wasmtime, externref.wasmtime as ew
+from wasmtime import FuncType, ValType
+store = wasmtime.Store()
+class Error(Exception):
+    def __del__(self):
+        store.gc()
+        exports.other.value = "another's"
+def fail(): raise Error
+failing = ew.bind(store, ew.func(store, FuncType([], []), fail))
+def profile(frame, event, arg):         # any code that can raise there
+    if event == "call" and frame.f_code.co_name == "_from_ptr":
+        sys.setprofile(None)
+        raise KeyboardInterrupt
+def host():
+    sys.setprofile(profile)
+    try: failing()
+    except KeyboardInterrupt: pass
+    return ["mine"]
+exports = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
+    (import "" "" (func $h (result externref))) (global (export "other") (mut externref) (ref.null extern))
+    (func (export "f") (result externref) (call $h)))'''),
+    [ew.func(store, FuncType([], [ValType.externref()]), host)]).exports(store))
+assert exports.f() == ["mine"]
+""")

@@ -425,7 +425,6 @@ cdef void *hold_box(PyObject *value, bint lends) except NULL:
     cdef VMExternData *data = new_block(value, 1)
     if lends:
         add_lend(data)      # nobody else knows it yet
-    drain_if_any()          # last: the caller may let the value go
     return data
 
 
@@ -443,7 +442,8 @@ cdef inline Refusal hold_ref(PyObject *ref, bint lends, VMExternData **data) noe
 
 cdef void *hold(object value, bint lends) except? NULL:
     """A hold of what was passed as a reference: another owner for a VMExternRef, a box for any other
-    object, NULL for None. MovedError, OverflowError, MemoryError."""
+    object, NULL for None. MovedError, OverflowError, MemoryError. No other code runs: a caller who has more of them to
+    hold may have been lent all."""
     cdef VMExternData *data
     cdef Refusal refusal
     if type(value) is not VMExternRef:
@@ -531,6 +531,7 @@ cdef void *new_record(object value, bint lends) except? NULL:
             raise MemoryError("no memory for the record of a hold")
     record.footer = <VMExternData *>raw
     record.lends = lends
+    drain_if_any()          # last: the caller may let the value go
     return record
 
 

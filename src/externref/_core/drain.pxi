@@ -84,6 +84,10 @@ cdef inline void drain_if_any() noexcept:
         run_drain()
 
 
+cdef void drain_pending() noexcept:
+    drain_if_any()
+
+
 cdef Py_ssize_t count_let_go() except -1:
     """How many blocks have no owners left but holds that were let go."""
     cdef dict seen = {}     # how many were let go, by block

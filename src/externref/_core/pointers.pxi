@@ -10,8 +10,8 @@ cdef void *kept_at_exit = NULL      # a dict of these, owned for good
 # A module's, without asking it; None if the collector has cleared the module.
 cdef object names_of = type(sys).__dict__["__dict__"].__get__
 cdef type member_descriptor = type(type(sys).__dict__["__dict__"])
-# By ctypes' c_void_p, of which a process may have two, and for the last by None: what ctypes is passed, and the setters
-# of its owner and its value.
+# By ctypes' c_void_p, of which a process may have two, and for the last by None. gc.get_objects() has it: what is found
+# in it is looked at.
 cdef dict parameter_classes = {}
 
 
@@ -93,11 +93,22 @@ cdef class ParameterOwner:
         end_hold(held, True)
 
 
+@cython.final
+@cython.internal
+@cython.no_gc
+cdef class ParameterClass:
+    """What ctypes is passed instances of."""
+    cdef object c_void_p        # its base
+    cdef object cls
+    cdef object give_owner      # setters
+    cdef object give_value
+
+
 cdef int refuse_c_void_p() except -1:
     raise TypeError("ctypes.c_void_p is not ctypes' own class, as whose instance a reference is passed")
 
 
-cdef tuple make_parameter_class(object c_void_p):
+cdef ParameterClass make_parameter_class(object c_void_p):
     """A c_void_p that owns a count: ctypes keeps it until the call is over. TypeError if that is not ctypes' own."""
     # What Python code has put in its place, be it for a test, may not be passed, and would be for good.
     simple = simple_data(c_void_p) if may_be_c_void_p(c_void_p) else None
@@ -110,31 +121,33 @@ cdef tuple make_parameter_class(object c_void_p):
         refuse_c_void_p()
     give_owner = owner.__set__
     del cls.owner       # what ctypes alone has, nobody finds; but who has one knows how to spoil it
-    return cls, give_owner, simple.value.__set__
+    cdef ParameterClass made = ParameterClass.__new__(ParameterClass)
+    made.c_void_p, made.cls, made.give_owner, made.give_value = c_void_p, cls, give_owner, simple.value.__set__
+    return made
 
 
-cdef object empty_parameter(tuple made):
+cdef object empty_parameter(ParameterClass made):
     """One of the class that nobody else has; TypeError if Python code is in between."""
-    cls = made[0]
-    parameter = cls()
-    if type(parameter) is not cls or Py_REFCNT(<PyObject *>parameter) != 1:
+    parameter = made.cls()
+    if type(parameter) is not made.cls or Py_REFCNT(<PyObject *>parameter) != 1:
         refuse_c_void_p()
     return hidden(parameter)        # from gc.get_objects()
 
 
-cdef tuple keep_parameter_class(object c_void_p):
+cdef ParameterClass keep_parameter_class(object c_void_p):
     """For all arguments that follow."""
-    cdef tuple made = make_parameter_class(c_void_p)
+    cdef ParameterClass made = make_parameter_class(c_void_p)
     empty_parameter(made)       # TypeError: nothing is kept
     parameter_classes[c_void_p] = parameter_classes[None] = made
     return made
 
 
-cdef tuple parameter_class():
+cdef ParameterClass parameter_class():
     """For the ctypes that is there now; if none is, for the last that was. TypeError."""
     c_void_p = of_module("ctypes", "c_void_p")
-    made = get_from(parameter_classes, c_void_p if may_be_c_void_p(c_void_p) else None)
-    if made is not None:
+    is_one = may_be_c_void_p(c_void_p)
+    made = get_from(parameter_classes, c_void_p if is_one else None)
+    if type(made) is ParameterClass and (not is_one or (<ParameterClass>made).c_void_p is c_void_p):
         return made
     if c_void_p is None:
         from ctypes import c_void_p     # not for a call, or imported lazily
@@ -144,10 +157,10 @@ cdef tuple parameter_class():
 cdef object new_parameter(VMExternRef ref):
     cdef ParameterOwner owner = ParameterOwner.__new__(ParameterOwner)
     owner.held = hold_registered(ref, True)     # first: what follows runs other code, and the caller may let `ref` go
-    made = parameter_class()
+    cdef ParameterClass made = parameter_class()
     parameter = empty_parameter(made)
-    made[1](parameter, owner)
-    made[2](parameter, <uintptr_t>owner.held)
+    made.give_owner(parameter, owner)
+    made.give_value(parameter, <uintptr_t>owner.held)
     return parameter
 
 

@@ -266,12 +266,15 @@ cdef class ValueDescriptor:
     cdef object getset
 
     def __get__(self, instance, owner):
+        self, instance, owner = self, instance, owner   # own them: see _python.pxd
         return self.getset.__get__(instance, owner)
 
     def __set__(self, instance, value):
+        self, instance, value = self, instance, value
         self.getset.__set__(instance, value)
 
     def __delete__(self, instance):
+        self, instance = self, instance
         self.getset.__delete__(instance)
 
     @property

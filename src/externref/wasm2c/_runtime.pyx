@@ -46,14 +46,14 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from externref._activations cimport (
     RefSet, VMExternRefActivations, VMExternRefActivationsTable, held_word, refset_mark, refset_mark_words)
-from externref._core cimport end_hold, hold, hold_lent, lend_value, take_held
+from externref._core cimport drain_pending, end_hold, hold, hold_lent, lend_value, take_held
 from externref._numbers cimport (
     EXTERNREF, F32, F64, FUNCREF, I32, I64, NON_NULL, V128, V128_SIZE, Number, fits_address, get_number, limit_of,
     name_of_type, put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
-    Py_DECREF, Py_INCREF, PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall,
-    has_keywords, hidden, items_of, make_secretly, name_publicly, own_reference, reraise, require_maker, secret_maker,
-    vectorcallfunc)
+    PyObject_GC_Track, PyThreadState, PyVectorcall_NARGS, TypeSlots, call_by_vectorcall,
+    has_keywords, hidden, items_of, let_all_go, make_secretly, name_publicly, own_all, own_reference, reraise,
+    require_maker, secret_maker, vectorcallfunc)
 
 import os
 

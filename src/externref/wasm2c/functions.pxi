@@ -96,7 +96,7 @@ cdef class Func:
         cdef uint64_t[INLINE_SLOTS] inline_slots
         cdef uint64_t *slots
         if is_called_by_none():
-            return in_frame(self.refs if as_refs else self, *[<object>args[i] for i in range(nargs)])
+            return self.invoke_in_frame(args, nargs, as_refs)
         if self.signature.slot_count <= INLINE_SLOTS:
             return self.invoke_with(inline_slots, args, nargs, as_refs)
         slots = <uint64_t *>malloc(self.signature.slot_count * sizeof(uint64_t))
@@ -106,6 +106,13 @@ cdef class Func:
             return self.invoke_with(slots, args, nargs, as_refs)
         finally:
             free(slots)
+
+    cdef object invoke_in_frame(self, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
+        cdef PyObject **owned = own_all(args, nargs)
+        try:
+            return in_frame(self.refs if as_refs else self, *[<object>owned[i] for i in range(nargs)])
+        finally:
+            let_all_go(owned, nargs)
 
     cdef object invoke_with(self, uint64_t *slots, PyObject *const *args, Py_ssize_t nargs, bint as_refs):
         cdef Store store = self.store

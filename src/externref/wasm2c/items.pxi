@@ -119,6 +119,7 @@ cdef class Table:
         return self.size()
 
     def __iter__(self):
+        self = self     # own it: see _python.pxd
         return PySeqIter_New(self)      # t[0], t[1]... until IndexError
 
     def __getitem__(self, index):
@@ -366,6 +367,7 @@ cdef class Memory:
         return self.read()
 
     def __iter__(self):
+        self = self     # own it: see _python.pxd
         return PySeqIter_New(self)
 
     def __getitem__(self, index):

@@ -54,6 +54,8 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
         if letters[i] == EXTERNREF:
             put_ref(slots + at, NULL)
         elif letters[i] == FUNCREF:
+            if not owned and letters[1] != 0:       # a collection, to pin its instance
+                return convert_owned(store, letters, refs, values, slots, place)
             put_funcref(slots + at, store, <object>values[i], place, i)
         elif letters[i] == V128:
             put_v128(slots + at, <object>values[i], describe, place, i)
@@ -68,7 +70,8 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
         return 0
     if hold_refs_or_fail(letters, values, slots) != 0:
         give_up(letters, slots)
-    # Afterwards: a collection runs other code, and there are callers that let arguments go in the middle of the call.
+    # Afterwards: both run other code, and there are callers that let arguments go in the middle of the call.
+    drain_pending()
     if EXTERNREF_FREE_THREADED or not store.has_room(refs):     # with a GIL this is section enough
         collect_for(store, letters, refs, slots)
     return 0
@@ -77,19 +80,12 @@ cdef int convert_values(Store store, const char *letters, Py_ssize_t refs, PyObj
 cdef int convert_owned(Store store, const char *letters, Py_ssize_t refs, PyObject *const *values, uint64_t *slots,
                        object place) except -1:
     """convert_values() of what its caller may let go in the middle."""
-    cdef size_t count = strlen(letters), i
-    cdef PyObject **ours = <PyObject **>malloc(count * sizeof(PyObject *))
-    if ours == NULL:
-        raise MemoryError("no memory for the arguments")
-    for i in range(count):
-        ours[i] = values[i]
-        Py_INCREF(ours[i])
+    cdef Py_ssize_t count = strlen(letters)
+    cdef PyObject **ours = own_all(values, count)
     try:
         return convert_values(store, letters, refs, ours, slots, place, True)
     finally:
-        for i in range(count):
-            Py_DECREF(ours[i])
-        free(ours)
+        let_all_go(ours, count)
 
 
 cdef int collect_for(Store store, const char *letters, Py_ssize_t refs, const uint64_t *slots) except -1:

@@ -358,7 +358,7 @@ def address_of(store: Any, /) -> int:
     ...
 closing: list[Callable[[int], object]]
 resource_types: Iterator[int]
-def close_store(attributes: dict[str, Any], pointer: Any, /) -> None:
+def close_store(store: Any, pointer: Any, /) -> None:
     """
     Deletes a store, by its dictionary and the pointer to it; nothing if that was done.
 

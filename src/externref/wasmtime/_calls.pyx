@@ -56,7 +56,7 @@ from externref._numbers cimport (
     name_of_type, put_number, put_v128, refuse_kind, results_of, shown)
 from externref._python cimport (
     PyThread_get_thread_ident, PyVectorcall_NARGS, call_by_vectorcall, get_from, has_keywords, hidden, items_of,
-    let_others_run, make_secretly, name_publicly, require_maker, secret_maker, vectorcallfunc)
+    let_all_go, let_others_run, make_secretly, name_publicly, own_all, require_maker, secret_maker, vectorcallfunc)
 
 import _ctypes
 import ctypes

@@ -38,13 +38,14 @@ cdef class Caller:
         return self.look_up(name, default)
 
     def __getitem__(self, name):
+        name = name     # own it: see _python.pxd
         item = self.look_up(name, MISSING)
         if item is MISSING:
             raise KeyError(name)
         return item
 
     def __getattr__(self, name):
-        self = self     # own it: see _python.pxd
+        self, name = self, name     # own them: see _python.pxd
         if name.startswith("_"):
             # Not for the guest to answer: wasmtime-py takes what has a `_context` for a store.
             raise AttributeError(name)
@@ -57,6 +58,7 @@ cdef class Caller:
         raise TypeError("a caller's exports are found by name only")
 
     def __contains__(self, name):
+        name = name     # own it: see _python.pxd
         return self.look_up(name, MISSING) is not MISSING
 
     def __repr__(self):

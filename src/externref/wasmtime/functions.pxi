@@ -132,14 +132,32 @@ cdef class Func:
         finally:
             watch.end()
 
+    cdef int put_arguments(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
+                           wasmtime_externref_t *roots, bint owned) except -1:
+        """owned: whether the arguments outlive what converting one of them runs."""
+        cdef int i
+        for i in range(plan.param_count):
+            if not (owned or i == plan.param_count - 1
+                    or type(<object>args[i]) is int or type(<object>args[i]) is float):
+                return self.put_owned(plan, args, raws, roots)
+            put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], self, i)
+        return 0
+
+    cdef int put_owned(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
+                       wasmtime_externref_t *roots) except -1:
+        """put_arguments() of what the caller may let go in the middle: see _python.pxd. So far there were numbers."""
+        cdef PyObject **owned = own_all(args, plan.param_count)
+        try:
+            return self.put_arguments(plan, owned, raws, roots, True)
+        finally:
+            let_all_go(owned, plan.param_count)
+
     cdef object convert_and_call(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
                                  wasmtime_externref_t *roots, bint as_refs):
         cdef wasmtime_context_t *context = self.state.context
         cdef wasmtime_error_t *error
         cdef wasm_trap_t *trap = NULL
-        cdef int i
-        for i in range(plan.param_count):
-            put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], self, i)
+        self.put_arguments(plan, args, raws, roots, False)
         # SAFETY: enter() found the store open, and nobody can close it before leave().
         self.state.forget_exception()
         if self.release_gil:
@@ -158,8 +176,15 @@ cdef class Func:
 
 cdef object first_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names):
     cdef Func function = <Func>self     # as in func_vectorcall()
-    function.require_signature()
-    return func_vectorcall(self, args, nargsf, names)
+    cdef Py_ssize_t count = PyVectorcall_NARGS(nargsf)
+    if has_keywords(names):
+        return func_vectorcall(self, args, nargsf, names)
+    cdef PyObject **ours = own_all(args, count)     # to ask for the signature runs other code
+    try:
+        function.require_signature()
+        return func_vectorcall(self, ours, count, NULL)
+    finally:
+        let_all_go(ours, count)
 
 
 call_by_vectorcall(Func, <Py_ssize_t>&(<Func>NULL).vectorcall)
@@ -235,6 +260,7 @@ cdef class HostFunc:
             unroot(slots.roots, plan.param_count)
             self.convert_results(plan, self.callable(*args), raws, slots.roots)
             args = None     # finalizers may collect, but not once the results are raw
+            self.state.forget_exception()       # which runs some, too
             roots_to_raws(self.state.context, plan.results, plan.result_count, raws, slots.roots)
         finally:
             if caller is not None:
@@ -262,7 +288,6 @@ cdef bint returns(HostFunc host, wasmtime_val_raw_t *raws, wasmtime_caller_t *ca
     cdef bint returned = False
     try:
         host.run(raws, caller)
-        host.state.forget_exception()
         returned = True
     except BaseException as exception:
         host.state.exception = exception
@@ -315,12 +340,14 @@ def func(store, functype, callable, /, access_caller=False):
         raise TypeError(f"expected a callable, not {type(callable).__name__}")
     host = HostFunc.__new__(HostFunc)
     host.state = state
-    type_address = <wasm_functype_t *>address_in(wasmtime.FuncType.ptr(functype))
+    kind = wasmtime.FuncType
     with cython.critical_section(functype):
-        # Other threads may ask it, too, and at the first question wasmtime makes the answer, which it keeps there.
-        api.functype_params(type_address)
-        api.functype_results(type_address)
-    host.signature = signature_of(type_address)
+        # A copy, which nobody else closes, nor asks: what it is asked for first, it keeps.
+        type_address = api.functype_copy(<wasm_functype_t *>open_address(kind, functype))
+    try:
+        host.signature = signature_of(type_address)
+    finally:
+        api.functype_delete(type_address)
     host.callable = callable
     host.name = getattr(callable, "__qualname__", type(callable).__name__)
     host.access_caller = access_caller

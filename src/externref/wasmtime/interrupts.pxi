@@ -122,7 +122,7 @@ cdef EngineClock clock_of(object engine):
         raise ValueError("the store's engine does not look for interrupts: "
                          "make it with a Config whose epoch_interruption is True")
     made = EngineClock.__new__(EngineClock)
-    pointer = address_in(wasmtime.Engine.ptr(engine))       # ValueError if closed
+    pointer = open_address(wasmtime.Engine, engine)     # ValueError if closed
     # From here on no other code runs.
     made.clock.engine = api.engine_clone(pointer)
     clock_add(&made.clock)
@@ -217,6 +217,7 @@ def interrupt(store, /):
     """
     cdef StoreState state
     cdef Watch watch
+    store = store       # own it: see _python.pxd
     require_store(store)
     # Not by state_of(), which may have to use the store.
     state = get_from(states, address_of(store))       # ValueError if closed

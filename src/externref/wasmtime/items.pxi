@@ -57,6 +57,7 @@ cdef class Table:
             self.state.leave()
 
     def __iter__(self):
+        self = self     # own it: see _python.pxd
         return PySeqIter_New(self)      # t[0], t[1]... until IndexError
 
     def __getitem__(self, index):
@@ -188,7 +189,7 @@ cdef class Global:
     def value(self, value):
         cdef wasmtime_val_t val
         cdef wasmtime_error_t *error
-        self = self     # own it: see _python.pxd
+        self, value = self, value   # own them: see _python.pxd
         if not self.mutable:
             refuse_immutable()
         self.state.enter()

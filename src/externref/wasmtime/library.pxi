@@ -95,6 +95,7 @@ cdef struct Functions:
     const wasm_valtype_vec_t *(*functype_params)(const wasm_functype_t *) noexcept nogil
     const wasm_valtype_vec_t *(*functype_results)(const wasm_functype_t *) noexcept nogil
     void (*functype_delete)(wasm_functype_t *) noexcept nogil
+    wasm_functype_t *(*functype_copy)(const wasm_functype_t *) noexcept nogil
     wasm_tabletype_t *(*table_type)(const wasmtime_context_t *, const wasmtime_table_t *) noexcept nogil
     const wasm_valtype_t *(*tabletype_element)(const wasm_tabletype_t *) noexcept nogil
     void (*tabletype_delete)(wasm_tabletype_t *) noexcept nogil
@@ -181,6 +182,20 @@ cdef void *address_in(object pointer) except NULL:
     return address
 
 
+cdef extern from "Python.h":
+    object PyObject_GenericGetDict(object, void *)
+
+
+cdef void *open_address(object kind, object thing) except NULL:
+    """The address of one of wasmtime-py's objects; ValueError if it is closed. No other code runs after it is known."""
+    attributes = PyObject_GenericGetDict(thing, NULL)       # its own, whatever its class says
+    pointer = kind.ptr(thing)
+    cdef void **slot = slot_of(pointer)     # has audit hooks run
+    if get_from(attributes, POINTER_ATTRIBUTE) is not pointer or slot[0] == NULL:
+        raise ValueError("already closed")
+    return slot[0]
+
+
 cdef int copy_item(object item, object declared, void *out, size_t size) except -1:
     """Copies a ctypes struct of wasmtime-py's: nobody can change the copy."""
     if not isinstance(item, declared):
@@ -227,6 +242,7 @@ load(&api.func_type, "wasmtime_func_type", "ppp")
 load(&api.functype_params, "wasm_functype_params", "pp")
 load(&api.functype_results, "wasm_functype_results", "pp")
 load(&api.functype_delete, "wasm_functype_delete", "vp")
+load(&api.functype_copy, "wasm_functype_copy", "pp")
 load(&api.table_type, "wasmtime_table_type", "ppp")
 load(&api.tabletype_element, "wasm_tabletype_element", "pp")
 load(&api.tabletype_delete, "wasm_tabletype_delete", "vp")

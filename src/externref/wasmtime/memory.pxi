@@ -49,6 +49,7 @@ cdef class Memory:
             self.state.leave()
 
     def __iter__(self):
+        self = self     # own it: see _python.pxd
         return PySeqIter_New(self)
 
     def __bytes__(self):

@@ -60,7 +60,7 @@ def gc(self: Any, *, collect: Callable[..., None] = _calls.collect) -> None:    
 
 
 def delete(self: Any, ptr: Any, *, close_store: Callable[..., None] = _calls.close_store) -> None:  # also at exit
-    close_store(self.__dict__, ptr)     # raises if something runs
+    close_store(self, ptr)      # raises if something runs
 
 
 def increment_epoch(self: Any) -> None:

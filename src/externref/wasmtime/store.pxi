@@ -22,6 +22,10 @@ cdef extern from "_core/locks.h":
     int64_t time_load "slot_load"(int64_t *) noexcept
     void time_store "slot_store"(int64_t *, int64_t) noexcept
 
+cdef extern from "Python.h":
+    ctypedef struct PyFrameObject
+    PyFrameObject *PyEval_GetFrame() noexcept
+
 cdef class Watch
 
 
@@ -124,12 +128,13 @@ cdef str CONTEXT_ATTRIBUTE = "_Store__context"
 closing = []
 
 
-def close_store(dict attributes, pointer, /):
-    """Deletes a store, by its dictionary and the pointer to it; nothing if that was done.
+def close_store(store, pointer, /):
+    """Deletes a store, by the pointer to it; nothing if that was done.
 
     It is closed for everybody before that begins, which runs finalizers and lets other threads run.
     Raises RuntimeError if something runs in it, which would go on in freed memory.
     """
+    cdef dict attributes
     cdef void *address
     cdef void **context_slot = NULL
     cdef StoreState state = None
@@ -137,6 +142,7 @@ def close_store(dict attributes, pointer, /):
     cdef list kept = []     # for finalizers to run when the store is gone, and no newer one can have its address before
     if wasmtime is None:
         return      # at exit, modules are cleared: the deletion might call back into wasmtime-py, which was next
+    attributes = PyObject_GenericGetDict(store, NULL)       # its own, whatever its class says
     address = address_in(pointer)
     # No Python code runs until it is marked as closed.
     while True:
@@ -158,7 +164,7 @@ def close_store(dict attributes, pointer, /):
             refuse_close() if owner_is(&state.owner, PyThread_get_thread_ident()) else refuse_thread()
         let_others_run()    # who does it, or finds out that it was done
     # Taken out, which is atomic, for that store which nobody can own.
-    done = attributes.pop(POINTER_ATTRIBUTE, None) is None
+    done = attributes.pop(POINTER_ATTRIBUTE, None) is not pointer
     attributes[POINTER_ATTRIBUTE] = attributes[CONTEXT_ATTRIBUTE] = None
     if state is not None:
         if not done:
@@ -210,6 +216,7 @@ cdef class Use:
     cdef object pointer
     cdef object inner
     cdef bint entered
+    cdef PyFrameObject *frame   # whose with block it is: an address
 
     def __cinit__(self, pointer, inner=None, /):
         self.pointer = pointer
@@ -217,6 +224,9 @@ cdef class Use:
         self.state = counted_state(context_in(pointer))
 
     def __enter__(self):
+        if self.entered:
+            raise RuntimeError("the call has begun")
+        self.frame = PyEval_GetFrame()
         # Nothing is made and no Python code runs from here on: no interrupt comes between.
         self.state.enter_by(self.pointer)
         self.entered = True
@@ -236,6 +246,8 @@ cdef class Use:
         raise_ours(self.state.take_exception(), text)
 
     def __exit__(self, kind, error, traceback):
+        if self.entered and PyEval_GetFrame() != self.frame:   # gc.get_objects() has it, and its methods
+            raise RuntimeError("the call is not over")
         try:
             if self.inner is not None:
                 self.inner.__exit__(kind, error, traceback)
@@ -247,7 +259,7 @@ cdef class Use:
     cdef int end_with(self, object error) except -1:
         raised = None if error is None else self.state.take_exception()
         self.end()
-        if error is not None:
+        if raised is not None and isinstance(error, (wasmtime.WasmtimeError, wasmtime.Trap)):
             raise_ours(raised, str(error))
         return 0
 
@@ -387,9 +399,10 @@ cdef object exception_of(wasmtime_error_t *error, wasm_trap_t *trap):
 
 cdef int raise_failure(StoreState state, wasmtime_error_t *error, wasm_trap_t *trap) except -1:
     """Raises what ended a bound call: the exception of a host function, ours or wasmtime-py's, as it is."""
+    raised = state.take_exception()     # first: what follows can fail
     failure = exception_of(error, trap)
     text = str(failure)
-    raise_ours(state.take_exception(), text)
+    raise_ours(raised, text)
     if text.rstrip().endswith(THEIR_TEXT):
         wasmtime_func_module.maybe_raise_last_exn()
     raise failure
