@@ -1,5 +1,5 @@
 """CPython lends a method its object and its arguments, and there are callers that let them go in the middle of the call.
-Promises P1, P2.
+Promises P1, P2, P5.
 """
 
 import pytest

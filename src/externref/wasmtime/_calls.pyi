@@ -360,7 +360,7 @@ closing: list[Callable[[int], object]]
 resource_types: Iterator[int]
 def close_store(store: Any, pointer: Any, /) -> None:
     """
-    Deletes a store, by its dictionary and the pointer to it; nothing if that was done.
+    Deletes a store, by the pointer to it; nothing if that was done.
 
     It is closed for everybody before that begins, which runs finalizers and lets other threads run.
     Raises RuntimeError if something runs in it, which would go on in freed memory.
