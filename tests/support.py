@@ -110,13 +110,14 @@ class Cycle:
         junk.extend([n] for n in range(300))
 def let_go_at_allocations(make):
     global lender, junk
-    for n in range(1, 20):
-        junk = [[(k,) for k in range(2001)]]        # none is free
+    for n in range(-20, 20):
+        junk = []
         lender = defaultdict(make())
-        gc.collect()
         gc.disable()
+        gc.collect()        # empties the free lists
         Cycle()
-        gc.set_threshold(n)
+        gc.set_threshold(gc.get_count()[0] + 22 + n)
+        junk.append([(k,) for k in range(20)])      # and no tuple of the calls before is left in one
         gc.enable()
         try:
             result = lender["key"]
