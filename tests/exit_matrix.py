@@ -16,6 +16,7 @@ import ctypes
 import gc
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -539,23 +540,31 @@ def judge(when, mode, states, deeds, status, said, errors, *, not_always=()):
     return [*wrong, *lines]
 
 
+# A daemon thread that comes back from a call without the GIL once the interpreter has gone: CPython 3.11 looks at its
+# thread state, which is freed. With -X dev, 11 of 6,000 such threads crash that do nothing but ctypes.CDLL(None).getpid().
+MAY_CRASH = 3
+
+
 def fork_each(when, mode):
     """Returns in every child, whose end is its interpreter's; ends the parent."""
     for state, deed in itertools.product(STATES, DEEDS):
-        pipes = os.pipe(), os.pipe()
-        child = os.fork()
-        if child == 0:
-            for number, pipe in enumerate(pipes, 1):
-                os.dup2(pipe[1], number)
-                os.close(pipe[0])
+        for _ in range(MAY_CRASH):
+            pipes = os.pipe(), os.pipe()
+            child = os.fork()
+            if child == 0:
+                for number, pipe in enumerate(pipes, 1):
+                    os.dup2(pipe[1], number)
+                    os.close(pipe[0])
+                    os.close(pipe[1])
+                return begin(when, mode, [state], [deed])
+            said = []
+            for pipe in pipes:
                 os.close(pipe[1])
-            return begin(when, mode, [state], [deed])
-        said = []
-        for pipe in pipes:
-            os.close(pipe[1])
-            with open(pipe[0], errors="replace") as file:
-                said.append(file.read())
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                with open(pipe[0], errors="replace") as file:
+                    said.append(file.read())
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if not (when is on_daemon_thread and status == -signal.SIGSEGV):
+                break
         for wrong in judge(when, mode, [state], [deed], status, *said):
             say(f"{state.__name__}, {deed.__name__}: {wrong}")
     os._exit(0)
