@@ -702,9 +702,10 @@ wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (import "" "" 
 """, env={"PYTHONMALLOC": "debug"})
 
 
-def test_arguments_that_go_in_the_drain(run_python):
+@pytest.mark.parametrize("first", ["['first']", "1"])
+def test_arguments_that_go_in_the_drain(run_python, first):
     run_python("""
-import wasmtime, externref.wasmtime as ew
+import sys, wasmtime, externref.wasmtime as ew
 from collections import defaultdict
 from functools import partial
 from externref import Function, abi, set_drain
@@ -717,10 +718,22 @@ set_drain(lambda: None)     # nobody else drains
 store = wasmtime.Store()
 f = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
     (func (export "f") (param externref externref) (result externref) (local.get 1)))'''), []).exports(store)["f"])
-lender = defaultdict(partial(f, ["first"], ["second"]))
+lender = defaultdict(partial(f, eval(sys.argv[1]), ["second"]))
 Function(abi.drop_address, "m")(Lets())
 assert lender["key"] == ["second"]
-""", env={"PYTHONMALLOC": "debug"})
+""", first, env={"PYTHONMALLOC": "debug"})
+
+
+@pytest.mark.parametrize("arguments", [(1.5, None, None), (1.5, "s", 1.5), ("s", 1.5, None), (1.5, 2.5, 3.5), (1.5, "s", None)])
+def test_numbers_for_references_have_one_root(store, arguments):
+    f = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, """(module
+        (func (export "f") (param externref externref externref)))"""), []).exports(store)["f"])
+    before = externref.stats().live_blocks
+    for _ in range(20):
+        f(*arguments)
+    store.gc()
+    externref.drain()
+    assert externref.stats().live_blocks == before
 
 
 def test_the_first_argument_of_a_function_that_was_a_value(run_python):
@@ -943,4 +956,87 @@ exports = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, 
     (func (export "f") (result externref) (call $h)))'''),
     [ew.func(store, FuncType([], [ValType.externref()]), host)]).exports(store))
 assert exports.f() == ["mine"]
+""")
+
+
+def test_an_exception_is_not_lost_to_a_finalizer_that_calls():
+    """Between the failure of wasmtime-py's call and the end of the use in which it is raised."""
+    run("""
+import gc, wasmtime, externref.wasmtime as ew
+from wasmtime import FuncType
+store = wasmtime.Store()
+def fail(): raise KeyError("mine")
+exports = wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (import "" "" (func $h))
+    (func (export "go") (call $h)) (func (export "id") (param externref) (result externref) (local.get 0)))'''),
+    [ew.func(store, FuncType([], []), fail)]).exports(store)
+go, bound, own = exports["go"], ew.bind(store, exports["id"]), exports["id"]
+class Uses:
+    def __init__(self): self.me = self
+    def __del__(self):
+        bound(1)
+        own(store, 1)
+        try: ew.bind(store, go)()
+        except KeyError: pass
+for n in range(1, 40):
+    Uses()
+    junk = [[(k,) for k in range(2001)]]
+    gc.disable()
+    gc.set_threshold(gc.get_count()[0] + n, 1000, 1000)
+    gc.enable()
+    try: go(store)
+    except KeyError as error: assert str(error) == "'mine'"
+    else: assert False
+    finally: gc.disable()
+    gc.collect()
+""")
+
+
+def test_a_call_that_is_found_before_it_begins():
+    """By audit hooks and collections, which run as it is made and entered."""
+    run("""
+import gc, sys, wasmtime, externref.wasmtime as ew
+def make():
+    global store, f
+    store = wasmtime.Store()
+    f = wasmtime.Instance(store, wasmtime.Module(store.engine, '(module (func (export "f")))'), []).exports(store)["f"]
+    f(store)
+def uses():
+    for found in gc.get_objects():
+        if type(found).__name__ == "Use":
+            yield found
+        elif type(found) is type(len) and type(found.__self__).__name__ == "Use":
+            yield found.__self__
+def collects(phase, info):
+    global left
+    if phase == "start" and left:
+        for found in uses():
+            left = 0
+            try: found.__enter__()
+            except RuntimeError: pass
+for n in range(1, 30):
+    make()
+    left = 1
+    junk = [[(k,) for k in range(2001)]]
+    gc.collect()
+    gc.disable()
+    gc.callbacks.append(collects)
+    gc.set_threshold(n)
+    gc.enable()
+    try: f(store)
+    except RuntimeError as error: assert str(error) == "the call has begun", error
+    finally:
+        gc.disable()
+        gc.callbacks.clear()
+    gc.collect()
+    store.close()
+on = False
+def hook(event, args):
+    global on
+    if on and event == "ctypes.addressof":
+        on = False
+        for found in uses(): found.raise_exception("x")
+sys.addaudithook(hook)
+make()
+on = True
+f(store)
 """)

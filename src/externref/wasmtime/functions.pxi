@@ -113,6 +113,7 @@ cdef class Func:
         if nargs != plan.param_count:
             refuse_count(self, nargs)
         self.state.enter()
+        of_outer = self.state.exception_of_outer()
         try:
             open_slots(&slots, plan.slot_count)
             if self.state.watch is not None:
@@ -120,6 +121,8 @@ cdef class Func:
             return self.convert_and_call(plan, args, slots.raws, slots.roots, as_refs)
         finally:
             close_slots(&slots)
+            if of_outer is not None:
+                self.state.exception = of_outer
             self.state.leave()
 
     cdef object watched(self, const Plan *plan, PyObject *const *args, wasmtime_val_raw_t *raws,
@@ -138,7 +141,8 @@ cdef class Func:
         cdef int i
         for i in range(plan.param_count):
             if not (owned or i == plan.param_count - 1
-                    or type(<object>args[i]) is int or type(<object>args[i]) is float):
+                    or (plan.params[i] != FUNCREF and not is_externref(plan.params[i])
+                        and (type(<object>args[i]) is int or type(<object>args[i]) is float))):
                 return self.put_owned(plan, args, raws, roots)
             put_slot(self.state, plan.params[i], <object>args[i], &raws[i], &roots[i], self, i)
         return 0

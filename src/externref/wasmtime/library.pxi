@@ -188,7 +188,7 @@ cdef extern from "Python.h":
 
 cdef void *open_address(object kind, object thing) except NULL:
     """The address of one of wasmtime-py's objects; ValueError if it is closed. No other code runs after it is known."""
-    attributes = PyObject_GenericGetDict(thing, NULL)       # its own, whatever its class says
+    cdef dict attributes = PyObject_GenericGetDict(thing, NULL)     # its own, whatever its class says; no subclass
     pointer = kind.ptr(thing)
     cdef void **slot = slot_of(pointer)     # has audit hooks run
     if get_from(attributes, POINTER_ATTRIBUTE) is not pointer or slot[0] == NULL:

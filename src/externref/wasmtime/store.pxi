@@ -4,7 +4,7 @@
 
 cdef extern from "wasmtime/owner.h":
     ctypedef struct Owner:
-        pass
+        Py_ssize_t depth
     bint owner_is(const Owner *, unsigned long) noexcept
     bint owner_claim(Owner *, unsigned long) noexcept
     void owner_release(Owner *) noexcept
@@ -89,6 +89,11 @@ cdef class StoreState:
         raised = self.exception
         self.exception = None
         return raised
+
+    cdef object exception_of_outer(self):
+        """Taken out as an operation begins, and to be put back before its leave(): this may be a finalizer, between the
+        failure of a call that goes on around it and the place that raises the exception."""
+        return self.take_exception() if self.owner.depth > 1 else None
 
     cdef object known_store(self):
         """The weak reference to it, for any thread."""
@@ -203,7 +208,7 @@ def collect(store, /):
 
 
 @cython.final
-@cython.no_gc_clear
+@cython.no_gc
 cdef class Use:
     """with Use(pointer): a call into a store that wasmtime-py itself makes, by its pointer to the store's context.
     with Use(pointer, inner) as value: the same round another block, whose value it has.
@@ -215,6 +220,7 @@ cdef class Use:
     cdef StoreState state
     cdef object pointer
     cdef object inner
+    cdef object of_outer        # as exception_of_outer() has it
     cdef bint entered
     cdef PyFrameObject *frame   # whose with block it is: an address
 
@@ -224,12 +230,16 @@ cdef class Use:
         self.state = counted_state(context_in(pointer))
 
     def __enter__(self):
+        cdef PyFrameObject *frame = PyEval_GetFrame()   # first: it allocates
+        if frame == NULL:
+            raise MemoryError("no memory for the frame of a call")
         if self.entered:
             raise RuntimeError("the call has begun")
-        self.frame = PyEval_GetFrame()
+        self.frame = frame
         # Nothing is made and no Python code runs from here on: no interrupt comes between.
         self.state.enter_by(self.pointer)
         self.entered = True
+        self.of_outer = self.state.exception_of_outer()
         self.state.forget_exception()
         if self.inner is None:
             return self
@@ -269,6 +279,8 @@ cdef class Use:
     cdef void end(self) noexcept:
         if self.entered:
             self.entered = False
+            if self.of_outer is not None:
+                self.state.exception, self.of_outer = self.of_outer, None
             self.state.leave()
 
 
