@@ -130,6 +130,29 @@ def let_go_at_allocations(make):
 """
 
 
+# The same, and a finalizer in the first drain of the call lets it go.
+LET_GO_IN_THE_DRAIN = """
+from collections import defaultdict
+from functools import partial
+import externref
+from externref import Function, VMExternRef, abi
+class Lets:
+    def __del__(self):
+        lender.default_factory = None
+        junk.extend([n] for n in range(300))
+junk = []
+externref.set_drain(lambda: None)       # nobody else drains
+drop = Function(abi.drop_address, "m")
+def let_go_in_the_drain(call):
+    "The result of the call, in whose first drain nobody has what is called."
+    global lender
+    lender = defaultdict(call)
+    del call
+    drop(Lets())
+    return lender["key"]
+"""
+
+
 # For an interpreter of its own, with _testcapi: every allocation of an operation fails in turn, and each time all is as it was.
 FAIL_IN_TURN = """
 import _testcapi, gc

@@ -4,33 +4,12 @@ Promises P1, P2, P5.
 
 import pytest
 
-from support import LET_GO_AT_ALLOCATIONS
-
-LETS_GO_IN_THE_DRAIN = """
-from collections import defaultdict
-from functools import partial
-import externref
-from externref import Function, VMExternRef, abi
-class Lets:
-    def __del__(self):
-        lender.default_factory = None
-        junk.extend([n] for n in range(300))
-junk = []
-externref.set_drain(lambda: None)       # nobody else drains
-drop = Function(abi.drop_address, "m")
-def let_go_in_the_drain(call):
-    "The result of the call, in whose first drain nobody has what is called."
-    global lender
-    lender = defaultdict(call)
-    del call
-    drop(Lets())
-    return lender["key"]
-"""
+from support import LET_GO_AT_ALLOCATIONS, LET_GO_IN_THE_DRAIN
 
 
 @pytest.mark.parametrize("letters", ["rrr", "mmm", "mrw"])
 def test_arguments_of_a_function_that_go_in_the_drain(run_python, letters):
-    run_python(LETS_GO_IN_THE_DRAIN + f"""
+    run_python(LET_GO_IN_THE_DRAIN + f"""
 letters, got = {letters!r}, []
 from externref.ctypes import callback, lent, moved
 import ctypes

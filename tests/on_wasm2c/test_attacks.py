@@ -18,7 +18,7 @@ import pytest
 from externref import wasm2c
 from externref.wasm2c import GlobalType, MemoryType, TableType
 from externref.wasm2c.binary import read_binary
-from support import LET_GO, LET_GO_AT_ALLOCATIONS, Calling, Payload
+from support import LET_GO, LET_GO_AT_ALLOCATIONS, LET_GO_IN_THE_DRAIN, Calling, Payload
 
 
 @pytest.fixture(autouse=True)
@@ -644,21 +644,11 @@ def test_compiling_when_the_interpreter_ends(run_python):
 # --- Arguments that go in a drain, or in a collection
 
 def test_arguments_that_go_in_the_drain(run_python):
-    run_python("""
+    run_python(LET_GO_IN_THE_DRAIN + """
 import sys
-from collections import defaultdict
-from functools import partial
-from externref import Function, abi, set_drain, wasm2c
-class Lets:
-    def __del__(self):
-        lender.default_factory = None
-        junk.extend([n] for n in range(300))
-junk = []
-set_drain(lambda: None)     # nobody else drains
+from externref import wasm2c
 f = wasm2c.compile(sys.argv[1]).instantiate(wasm2c.Store()).exports.f
-lender = defaultdict(partial(f, ["first"], ["second"], ["third"]))
-Function(abi.drop_address, "m")(Lets())
-assert lender["key"] == (["second"], ["third"])
+assert let_go_in_the_drain(partial(f, ["first"], ["second"], ["third"])) == (["second"], ["third"])
 """, """(module (func (export "f") (param externref externref externref) (result externref externref)
     (local.get 1) (local.get 2)))""", env={"PYTHONMALLOC": "debug"})
 

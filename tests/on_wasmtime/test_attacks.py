@@ -16,7 +16,7 @@ from wasmtime import FuncType, GlobalType, Limits, TableType, ValType
 
 import externref
 import externref.wasmtime as ew
-from support import LET_GO_AT_ALLOCATIONS, forks_beside_threads, in_thread
+from support import LET_GO_AT_ALLOCATIONS, LET_GO_IN_THE_DRAIN, forks_beside_threads, in_thread
 
 
 def run(program, *args, quiet=True):
@@ -704,23 +704,12 @@ wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module (import "" "" 
 
 @pytest.mark.parametrize("first", ["['first']", "1"])
 def test_arguments_that_go_in_the_drain(run_python, first):
-    run_python("""
+    run_python(LET_GO_IN_THE_DRAIN + """
 import sys, wasmtime, externref.wasmtime as ew
-from collections import defaultdict
-from functools import partial
-from externref import Function, abi, set_drain
-class Lets:
-    def __del__(self):
-        lender.default_factory = None
-        junk.extend([n] for n in range(300))
-junk = []
-set_drain(lambda: None)     # nobody else drains
 store = wasmtime.Store()
 f = ew.bind(store, wasmtime.Instance(store, wasmtime.Module(store.engine, '''(module
     (func (export "f") (param externref externref) (result externref) (local.get 1)))'''), []).exports(store)["f"])
-lender = defaultdict(partial(f, eval(sys.argv[1]), ["second"]))
-Function(abi.drop_address, "m")(Lets())
-assert lender["key"] == ["second"]
+assert let_go_in_the_drain(partial(f, eval(sys.argv[1]), ["second"])) == ["second"]
 """, first, env={"PYTHONMALLOC": "debug"})
 
 
