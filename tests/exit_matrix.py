@@ -540,20 +540,20 @@ def judge(when, mode, states, deeds, status, said, errors, *, not_always=()):
     return [*wrong, *lines]
 
 
-MAY_CRASH = 3
+ATTEMPTS = 3        # at what CPython may crash in by itself
 
 
 def is_of_cpython(status, _, errors):
-    """Of a daemon thread that comes back from a call without the GIL once the interpreter has gone. CPython 3.11's take_gil()
-    looks at its thread state, which is freed, and at a mutex, which is destroyed. With -X dev, 11 of 6,000 such threads
-    crash that do nothing but ctypes.CDLL(None).getpid()."""
+    """Whether it died as CPython may by itself, of a daemon thread that comes back from a call without the GIL once the
+    interpreter has gone. CPython 3.11's take_gil() looks at its thread state, which is freed, and at a mutex, which is
+    destroyed. With -X dev, 11 of 6,000 such threads crash that do nothing but ctypes.CDLL(None).getpid()."""
     return status == -signal.SIGSEGV or (status == -signal.SIGABRT and "take_gil" in errors)
 
 
 def fork_each(when, mode):
     """Returns in every child, whose end is its interpreter's; ends the parent."""
     for state, deed in itertools.product(STATES, DEEDS):
-        for _ in range(MAY_CRASH):
+        for _ in range(ATTEMPTS):
             pipes = os.pipe(), os.pipe()
             child = os.fork()
             if child == 0:

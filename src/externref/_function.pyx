@@ -17,8 +17,8 @@ from externref._core cimport (
     drain_pending, end_hold, externref_clone, hold_registered, lend_value, move_out, release, take_raw)
 from externref._numbers cimport word_of
 from externref._python cimport (
-    Py_DECREF, Py_INCREF, PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of,
-    name_publicly, reraise, vectorcallfunc)
+    PyErr_Occurred, PyVectorcall_NARGS, call_by_vectorcall, has_keywords, items_of, let_all_go, name_publicly, own_all,
+    reraise, vectorcallfunc)
 
 cdef extern from "_function/call.h" nogil:
     const int MAX_WORDS
@@ -37,17 +37,13 @@ cdef inline int convert_one(Function self, PyObject *const *args, uintptr_t *wor
 
 cdef int convert_owned(Function self, PyObject *const *args, uintptr_t *words, int first) except -1:
     """convert() from `first` on, whose __index__ may make the caller let the arguments go."""
-    cdef PyObject *owned[8]
+    cdef PyObject **owned = own_all(args, self.count)
     cdef int i
-    for i in range(first, self.count):
-        owned[i] = args[i]
-        Py_INCREF(owned[i])
     try:
         for i in range(first, self.count):
             convert_one(self, owned, words, i)
     finally:
-        for i in range(first, self.count):
-            Py_DECREF(owned[i])
+        let_all_go(owned, self.count)
     return 0
 
 
